@@ -1,0 +1,126 @@
+"""All that crosses a process or a thread: plain frozen values that know which page they are about.
+
+    api --RawPage--> walk --RawPage--> pool --RawPage--> worker --Receipt | Failure--> ledger, progress
+
+Exceptions never cross (not all of them survive pickling): a `Failure` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class PageId:
+    """Which page: the `sequence`-th (from 0) of the walk with this UUID. The same in logs, errors and tables."""
+
+    walk: str
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.walk[:8]}/{self.sequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where an event stands in the API's order (newest first by timestamp, then id).
+
+    `timestamp_ms` is epoch milliseconds, None where the event has no readable timestamp.
+    """
+
+    timestamp_ms: int | None
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawPage:
+    """One whole page as the API served it, with what its envelope says; `body` is the inflated JSON."""
+
+    page: PageId
+    cursor: str | None
+    next_cursor: str | None
+    has_more: bool
+    limit: int
+    received: int
+    first: Position | None
+    last: Position | None
+    total: int | None
+    request_id: str | None
+    cursor_life_s: float | None
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The books of a page: received = inserted + already_there + rejected; `repaired` counts among the first two."""
+
+    received: int = 0
+    inserted: int = 0
+    already_there: int = 0
+    rejected: int = 0
+    repaired: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        return self.received == self.inserted + self.already_there + self.rejected
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.received + other.received,
+            self.inserted + other.inserted,
+            self.already_there + other.already_there,
+            self.rejected + other.rejected,
+            self.repaired + other.repaired,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker says which page it is about to touch, so that its death can be held against that page alone."""
+
+    page: PageId
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A page is durably in the database. `repeated`: it was before; the counts are the ones stored then."""
+
+    page: PageId
+    worker: int
+    counts: Counts
+    repeated: bool
+    decode_s: float
+    write_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A worker waits for something outside of it (`cause`, a sentence) before it can go on with the page."""
+
+    page: PageId
+    worker: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A worker gave up on a page: the name of the error class, its sentence, hint and traceback."""
+
+    page: PageId | None
+    worker: int
+    error: str
+    message: str
+    hint: str
+    traceback: str = field(repr=False, default="")
+
+
+WorkerMessage = Started | Receipt | Waiting | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Travels down the same queue as the pages: what was put before it is worked off first."""
+
+
+STOP = Stop()
