@@ -21,7 +21,7 @@ class IngestError(Exception):
             self.hint = hint
 
 
-# --- 2: the person changes a setting, the data directory or the disk, and runs the same command again ---------
+# --- 2: the person changes a setting, the data directory or the disk, and runs the same command again ---
 
 
 class ConfigurationError(IngestError):
@@ -50,7 +50,7 @@ class DiskFullError(ConfigurationError):
     """Raised when a file of ours cannot grow: the sidecar, the export or the embedded database."""
 
 
-# --- 3: the API --------------------------------------------------------------------------------------------
+# --- 3: the API ---
 
 
 class ApiError(IngestError):
@@ -79,7 +79,7 @@ class PageContradictionError(ApiError):
     """Raised when the API keeps answering pages that contradict themselves: a loop, or more without a cursor."""
 
 
-# --- 4: the database ----------------------------------------------------------------------------------------
+# --- 4: the database ---
 
 
 class DatabaseError(IngestError):
@@ -100,7 +100,7 @@ class EmbeddedPostgresError(DatabaseError):
     """Raised when the embedded PostgreSQL cannot be set up, started or stopped."""
 
 
-# --- 5: ended, and not everything is there -------------------------------------------------------------------
+# --- 5: ended, and not everything is there ---
 
 
 class IncompleteError(IngestError):
@@ -119,7 +119,7 @@ class WorkerFailedError(IncompleteError):
     exit_code = 1
 
 
-# --- 6: somebody else is at it --------------------------------------------------------------------------------
+# --- 6: somebody else is at it ---
 
 
 class AlreadyRunningError(IngestError):
@@ -128,7 +128,7 @@ class AlreadyRunningError(IngestError):
     exit_code = 6
 
 
-# --- 129, 130, 143: a signal ----------------------------------------------------------------------------------
+# --- 129, 130, 143: a signal ---
 
 
 class StoppedError(IngestError):

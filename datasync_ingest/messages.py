@@ -31,22 +31,35 @@ class Position:
     timestamp_ms: int | None
     event_id: str
 
+    def to_text(self) -> str:
+        """The form in which both ledgers keep it: `1769541612369:<id>`, `-:<id>` without a timestamp."""
+        return f"{'-' if self.timestamp_ms is None else self.timestamp_ms}:{self.event_id}"
+
+    @classmethod
+    def from_text(cls, text: str) -> Position:
+        timestamp, _, event_id = text.partition(":")
+        return cls(None if timestamp == "-" else int(timestamp), event_id)
+
 
 @dataclass(frozen=True, slots=True)
 class RawPage:
-    """One whole page as the API served it, with what its envelope says; `body` is the inflated JSON."""
+    """One whole page as the API served it; `body` is the inflated JSON.
+
+    `cursor` is what it was asked with (None: from the newest event), `after` the last position of the page before,
+    `total` what the API says it has in all. `ends_walk`: the walk needs no page beyond this one.
+    """
 
     page: PageId
     cursor: str | None
     next_cursor: str | None
-    has_more: bool
+    ends_walk: bool
     limit: int
     received: int
+    after: Position | None
     first: Position | None
     last: Position | None
     total: int | None
     request_id: str | None
-    cursor_life_s: float | None
     body: bytes = field(repr=False)
 
 
@@ -75,8 +88,23 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class CompletedPage:
+    """A page that is durably in the database, as the sidecar and `ingested_pages` know it."""
+
+    page: PageId
+    cursor: str | None
+    next_cursor: str | None
+    ends_walk: bool
+    limit: int
+    counts: Counts
+    after: Position | None
+    first: Position | None
+    last: Position | None
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
-    """A worker says which page it is about to touch, so that its death can be held against that page alone."""
+    """A worker says which page it is about to touch, so that its death counts against that page alone."""
 
     page: PageId
     worker: int

@@ -1,0 +1,131 @@
+"""One request to the API: session, key, timeouts, streaming inflation. It never retries and never waits."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import should_bypass_proxies
+
+from .. import __version__
+from ..settings import Settings
+from .outcomes import Fault
+
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 90  # pages that take 30 s and more were seen
+BODY_TIMEOUT_S = 300  # for a server that sends a byte now and then, which no read timeout ends
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer with its inflated body; times are the client's monotonic clock, in seconds."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    sent_at: float
+    received_at: float
+
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name)
+
+
+class ApiClient:
+    """A session with the key. One connection, kept alive; not to be shared between threads."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._session = _session(settings)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def get(self, url: str, parameters: Mapping[str, str]) -> Response:
+        """One GET with the key. Raises Fault for whatever brought no whole answer."""
+        sent_at = self._clock()
+        try:
+            with self._session.get(
+                url,
+                params=dict(parameters),
+                timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                received_at = self._clock()
+                body = self._body(answer.raw, deadline=received_at + BODY_TIMEOUT_S)
+                return Response(answer.status_code, answer.headers, body, sent_at, received_at)
+        except requests.RequestException as error:
+            raise Fault(_sentence(error)) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Fault(f"the answer broke off: {_sentence(error)}") from error
+
+    def _body(self, raw: urllib3.HTTPResponse, deadline: float) -> bytes:
+        """Inflates as a stream, so that a small body cannot become a huge one unseen."""
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := raw.read(_CHUNK_BYTES, decode_content=True):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._settings.max_page_bytes:
+                raise Fault(f"the body is larger than MAX_PAGE_BYTES ({self._settings.max_page_bytes})")
+            if self._clock() > deadline:
+                raise Fault(f"the body took longer than {BODY_TIMEOUT_S} s")
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _session(settings: Settings) -> requests.Session:
+    """Nothing is taken from the environment or `.netrc` behind the settings' back, and nothing is retried."""
+    session = requests.Session()
+    session.trust_env = False
+    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    session.headers.update(
+        {
+            "User-Agent": f"datasync_ingest/{__version__}",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "X-API-Key": settings.required_api_key.reveal(),
+        }
+    )
+    session.proxies = _proxies(settings)
+    session.verify = settings.ca_bundle or True
+    return session
+
+
+def _proxies(settings: Settings) -> dict[str, str]:
+    proxies = dict(settings.proxies)
+    no_proxy = proxies.pop("no", None)
+    if _is_loopback(settings.api_base_url) or should_bypass_proxies(settings.api_base_url, no_proxy):
+        return {}
+    return proxies
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _sentence(error: BaseException) -> str:
+    """The innermost reason, without the object addresses and the URL that the libraries put around it."""
+    reason: BaseException = error
+    while True:
+        inner = getattr(reason, "reason", None) or next((a for a in reason.args if isinstance(a, BaseException)), None)
+        if not isinstance(inner, BaseException):
+            break
+        reason = inner
+    text = str(reason)
+    return (
+        text.split("Failed to establish a new connection: ")[-1].split(": ", 1)[-1] if "object at 0x" in text else text
+    )

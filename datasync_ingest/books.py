@@ -1,0 +1,90 @@
+"""The ledger held against the database: at the start of a run, and at its end against the API's total."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from .errors import IncompleteError, LedgerDivergedError, OtherSourceError
+from .ledger import Ledger
+from .postgres.source import Holdings, SourceDatabase, SourceIdentity
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Events in the table and distinct rejects, against the API's latest total (None: it names none)."""
+
+    holdings: Holdings
+    total: int | None
+
+    @property
+    def missing(self) -> int:
+        """How many events the table and the rejects are short of the total; 0 where there is no total."""
+        return max(0, (self.total or 0) - self.holdings.events - self.holdings.rejected)
+
+    def require_complete(self) -> None:
+        """Raises IncompleteError with the numbers."""
+        if self.missing:
+            raise IncompleteError(
+                f"{self.missing:,} events are missing: the API has {self.total:,}, the table {self.holdings.events:,}"
+                f" and {self.holdings.rejected:,} were rejected.",
+                hint="Run the same command again: it walks once more from the newest event and adds what is missing.",
+            )
+
+
+def reconcile(ledger: Ledger, database: SourceDatabase, source: str, *, adopt: bool) -> Holdings:
+    """Makes the sidecar agree with the database, or says why it cannot; returns what the database holds.
+
+    Pages that the database has and the sidecar does not get marked.
+    Raises OtherSourceError, LedgerDivergedError.
+    """
+    identity = database.prepare(source)
+    _agree_on_source(ledger, database, identity, source, adopt=adopt)
+    marked = {page.page for page in ledger.pages()}
+    _agree_on_database(ledger, identity, any_marked=bool(marked))
+    committed = database.pages()
+    gone = marked - {page.page for page in committed}
+    if gone:
+        raise _diverged(f"{len(gone):,} of the {len(marked):,} pages that the sidecar has marked are not in it")
+    holdings = database.holdings()
+    inserted = sum(page.counts.inserted for page in committed)
+    if holdings.events < inserted:
+        raise _diverged(f"its pages inserted {inserted:,} events and the table holds {holdings.events:,}")
+    adopted = ledger.adopt_pages(page for page in committed if page.page not in marked)
+    if adopted:
+        _log.info("%d committed pages were not marked in the sidecar; they are now", adopted)
+    ledger.keep(source=source, database_id=identity.database_id)
+    return holdings
+
+
+def _agree_on_source(
+    ledger: Ledger, database: SourceDatabase, identity: SourceIdentity, source: str, *, adopt: bool
+) -> None:
+    for holder, theirs in (("database", identity.source), ("data directory", ledger.fact("source"))):
+        if theirs is None or theirs == source:
+            continue
+        if not adopt:
+            raise OtherSourceError(
+                f"The {holder} belongs to {theirs}, not to {source}.",
+                hint="Use another DATA_DIR (and database) for another API. If the same API has moved to a new"
+                " address, run once with --adopt.",
+            )
+        _log.info("the %s belonged to %s; it is adopted for %s", holder, theirs, source)
+    if identity.source != source:
+        database.adopt(source)
+
+
+def _agree_on_database(ledger: Ledger, identity: SourceIdentity, *, any_marked: bool) -> None:
+    known = ledger.fact("database_id")
+    if known is not None and known != identity.database_id and any_marked:
+        raise _diverged("it is another database than the one that this data directory was filled into")
+
+
+def _diverged(how: str) -> LedgerDivergedError:
+    return LedgerDivergedError(
+        f"The sidecar and the database do not belong together: {how}.",
+        hint="Name the right database, or run with --fresh: it sets the sidecar aside, keeps all events that are"
+        " there, and walks once more from the newest event.",
+    )

@@ -1,0 +1,136 @@
+"""The main loop: pages from the walk's thread into the pool, receipts from the pool into the ledger."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import errors
+from .api.fetching import PageFetcher
+from .errors import IngestError, WorkerFailedError
+from .ledger import Ledger
+from .messages import Failure, PageId, RawPage, Receipt, Waiting, WorkerMessage
+from .meter import Meter
+from .plan import FINISHED, Plan
+from .pools import Pool
+from .progress import Display
+from .settings import Settings
+from .stopping import StopRequest, Wake
+from .walk_thread import WalkThread
+
+TICK_S = 0.25  # how often the progress line is refreshed
+_END_GRACE_S = 5.0  # for workers that have nothing left to do
+
+_log = logging.getLogger(__name__)
+
+
+class Copier:
+    """Owns no resource: it moves values between rooms that its caller opened and will close."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        fetcher: PageFetcher,
+        pool: Pool,
+        ledger: Ledger,
+        meter: Meter,
+        display: Display,
+        stop: StopRequest,
+        wake: Wake,
+        after_trouble: Callable[[], None],
+    ) -> None:
+        self._stop_grace_s = settings.stop_grace
+        self._fetcher = fetcher
+        self._pool = pool
+        self._ledger = ledger
+        self._meter = meter
+        self._display = display
+        self._stop = stop
+        self._wake = wake
+        self._after_trouble = after_trouble
+        self._in_pool: dict[PageId, RawPage] = {}
+        self._remembered: dict[str, Any] = {}
+
+    def follow(self, plan: Plan) -> None:
+        """Returns when the walk is at its end and every page of it is durably in the database and in the ledger.
+
+        Raises what ended the walk (its pages are committed first), what a worker failed with, or StoppedError.
+        """
+        walk = WalkThread(plan, self._fetcher, self._fetcher.activity, self._wake)
+        walk.start()
+        stop_at: float | None = None
+        while not (walk.ended and self._pool.pages == 0):
+            if self._stop and stop_at is None:
+                stop_at = self._begin_to_stop()
+            if stop_at is not None and (self._stop.urgent or time.monotonic() > stop_at):
+                break
+            self._step(walk)
+        if self._stop:
+            raise self._stop.error()
+        if walk.error is not None:
+            raise walk.error
+        self._ledger.end(plan.walk.walk, FINISHED)
+
+    def close(self) -> None:
+        """Stops fetching and the workers; receipts that were still on their way are entered. Idempotent."""
+        self._fetcher.stop()
+        for message in self._pool.stop(0.0 if self._in_pool else _END_GRACE_S):
+            if isinstance(message, Receipt):
+                self._received(message)
+        self._remember(settled=True)
+
+    def _step(self, walk: WalkThread) -> None:
+        if self._pool.room > 0 and (page := walk.take()) is not None:
+            self._meter.fetched(page)
+            self._in_pool[page.page] = page
+            self._pool.put(page)
+        for message in self._pool.receive(TICK_S, wake=self._wake.fileno()):
+            self._handle(message)
+        self._wake.clear()
+        self._display.show(self._meter.snapshot(self._pool.pages))
+        self._remember(settled=False)
+
+    def _remember(self, *, settled: bool) -> None:
+        """Puts down what the next run needs of the rate limit, when it has changed."""
+        facts = {"fetching": self._fetcher.state(settled=settled), "total": self._meter.total}
+        if facts != self._remembered:
+            self._ledger.keep(**facts)
+            self._remembered = facts
+
+    def _begin_to_stop(self) -> float:
+        self._fetcher.stop()
+        if self._pool.pages:
+            _log.info("stopping: committing %d pages that are under way", self._pool.pages)
+        return time.monotonic() + self._stop_grace_s
+
+    def _handle(self, message: WorkerMessage) -> None:
+        if isinstance(message, Receipt):
+            if self._meter.database_trouble:
+                self._after_trouble()
+            self._received(message)
+        elif isinstance(message, Waiting):
+            if message.cause != self._meter.database_trouble:
+                _log.warning("page %s: %s", message.page, message.cause)
+            self._meter.database_trouble = message.cause
+        elif isinstance(message, Failure):
+            raise _error(message)
+
+    def _received(self, receipt: Receipt) -> None:
+        page = self._in_pool.pop(receipt.page, None)
+        if page is not None and self._ledger.complete(page, receipt):
+            self._meter.committed(receipt)
+
+
+def _error(failure: Failure) -> IngestError:
+    """The exception that a worker's failure was, as far as it has a name of ours."""
+    known = getattr(errors, failure.error, None)
+    if isinstance(known, type) and issubclass(known, IngestError):
+        return known(failure.message, failure.hint)
+    _log.debug("%s", failure.traceback)
+    return WorkerFailedError(
+        f"Worker {failure.worker} failed on page {failure.page}: {failure.error}: {failure.message}",
+        hint="This is a bug: run again with --debug and report what it prints. What was committed stays.",
+    )

@@ -1,0 +1,133 @@
+"""`bin/export-ids`: the submission file, one ID a line, complete or not written at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from .books import Balance
+from .errors import ConfigurationError, DiskFullError, IncompleteError
+from .ledger import Ledger
+from .postgres.database import database
+from .postgres.ids import copy_ids
+from .postgres.source import SourceDatabase
+from .settings import Settings
+from .stopping import Wake, stop_on_signals
+
+PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What was written: number of lines, bytes, and the SHA-256 of the bytes."""
+
+    path: str
+    ids: int
+    size: int
+    sha256: str
+
+
+class _Output:
+    """Counts and digests what goes through; `shown` is told how many lines there are so far."""
+
+    def __init__(self, file: BinaryIO, shown: Callable[[int], None]) -> None:
+        self._file = file
+        self._shown = shown
+        self._digest = hashlib.sha256()
+        self.ids = 0
+        self.size = 0
+
+    def take(self, block: bytes) -> None:
+        self._file.write(block)
+        self._digest.update(block)
+        self.ids += block.count(b"\n")
+        self.size += len(block)
+        self._shown(self.ids)
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+def export_ids(
+    settings: Settings,
+    target: str,
+    *,
+    incomplete: bool,
+    say: Callable[[str], None],
+    shown: Callable[[int, int], None],
+) -> Export:
+    """Writes all ids to the file `target`, or to standard output for `-`.
+
+    `shown(done, total)` is called as it goes. A file appears only when it is whole and on the disk.
+    Raises IncompleteError, without writing, when the table holds fewer events than the API has, unless `incomplete`.
+    """
+    with ExitStack() as opened:
+        wake = opened.enter_context(closing(Wake()))
+        opened.enter_context(stop_on_signals(wake))
+        ledger = opened.enter_context(Ledger.open(settings.data_dir, purpose="bin/export-ids"))
+        conninfo = opened.enter_context(database(settings, say=say)).reveal()
+        events = _events(ledger, conninfo, say, incomplete=incomplete)
+
+        def copy(file: BinaryIO) -> _Output:
+            output = _Output(file, lambda done: shown(done, events))
+            copy_ids(conninfo, output.take, patience_s=PATIENCE_S, waiting=say)
+            return output
+
+        output = copy(sys.stdout.buffer) if target == "-" else _to_file(Path(target), copy)
+        export = Export(target, output.ids, output.size, output.sha256)
+        ledger.exported(target, ids=export.ids, size=export.size, sha256=export.sha256)
+        return export
+
+
+def _events(ledger: Ledger, conninfo: str, say: Callable[[str], None], *, incomplete: bool) -> int:
+    """The number of events in the table, which must not be fewer than the API's total unless `incomplete`."""
+    if ledger.fact("source") is None:
+        raise IncompleteError("Nothing was ingested into this data directory yet.", hint="Run bin/ingest first.")
+    with SourceDatabase(conninfo, patience_s=PATIENCE_S, waiting=say) as source:
+        balance = Balance(source.holdings(), ledger.fact("total"))
+    events, total = balance.holdings.events, balance.total or 0
+    if events < total and not incomplete:
+        raise IncompleteError(
+            f"The table holds {events:,} events and the API has {total:,}: {total - events:,} are missing"
+            f" ({balance.holdings.rejected:,} were rejected). No file was written.",
+            hint="Run bin/ingest again; it goes on from where it ended. --incomplete writes what there is.",
+        )
+    return events
+
+
+def _to_file(path: Path, copy: Callable[[BinaryIO], _Output]) -> _Output:
+    """Through a temporary file beside `path`, synced and renamed: `path` is the whole export or what it was before."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                output = copy(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFullError(f"No room for {path}.", hint="Make room (37 bytes an ID) and run it again.") from None
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror}.", hint="Name another file with -o."
+        ) from None
+    return output
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,158 @@
+"""The run: a walk fetches pages, a pool of workers commits them, receipts go into the ledger and onto the screen."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+from .api.fetching import PageFetcher
+from .books import Balance, reconcile
+from .copying import Copier
+from .errors import CursorExpiredError
+from .key_clock import KeyClock
+from .ledger import Ledger
+from .meter import Meter
+from .plan import ACTIVE, FINISHED, Plan, branch, is_over, next_plan
+from .pools import DEFAULT_POOL, POOLS
+from .postgres.database import database
+from .postgres.source import Holdings, SourceDatabase
+from .postgres.writers import DEFAULT_WRITER
+from .progress import Display
+from .settings import Settings
+from .stopping import Wake, stop_on_signals
+from .summary import Summary
+from .walk import DivergedError
+from .worker import WorkerOptions
+
+START_PATIENCE_S = 30.0  # for a database that is just being started; later DB_PATIENCE holds
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What this one run is asked for, beyond the settings."""
+
+    fresh: bool = False
+    adopt: bool = False
+    pool: str = DEFAULT_POOL
+    writer: str = DEFAULT_WRITER
+
+
+def run(settings: Settings, intent: Intent, display: Display) -> Summary:
+    """Copies every event that the API has and the database has not, walk after walk, until nothing is left to walk.
+
+    The summary's balance says whether the books are complete. Raises an IngestError for every other ending; what was
+    committed by then stays, and is not fetched again.
+    """
+    key = settings.required_api_key
+    with ExitStack() as opened:
+        enter = opened.enter_context
+        wake = enter(closing(Wake()))
+        stop = enter(stop_on_signals(wake))
+        ledger = enter(_ledger(settings, intent))
+        enter(ledger.run())
+        conninfo = enter(database(settings, say=_log.info))
+        source = enter(SourceDatabase(conninfo.reveal(), patience_s=START_PATIENCE_S, waiting=_log.warning))
+        holdings = _reconciled(settings, intent, ledger, source)
+        fetcher = enter(closing(PageFetcher(settings)))
+        fetcher.restore(ledger.fact("fetching"))
+        key_clock = KeyClock(ledger, key)
+        meter = Meter(holdings, fetcher.activity, fetcher.pacer, key_clock, total=ledger.fact("total"))
+        options = WorkerOptions(conninfo, intent.writer, settings.db_patience)
+        pool = POOLS[intent.pool](options, settings.worker_concurrency)
+        copier = Copier(
+            settings,
+            fetcher=fetcher,
+            pool=pool,
+            ledger=ledger,
+            meter=meter,
+            display=display,
+            stop=stop,
+            wake=wake,
+            after_trouble=source.check,
+        )
+        enter(closing(copier))
+        stop.defer()
+        key_clock.first_call()
+        pool.start()
+        balance = _walk_until_balanced(ledger, source, copier, meter)
+        return meter.summary(balance, demo=settings.demo)
+
+
+def _ledger(settings: Settings, intent: Intent) -> Ledger:
+    if intent.fresh and (aside := Ledger.set_aside(settings.data_dir, purpose="bin/ingest --fresh")):
+        _log.info("the sidecar was set aside as %s", aside)
+    return Ledger.open(settings.data_dir, purpose="bin/ingest")
+
+
+def _reconciled(settings: Settings, intent: Intent, ledger: Ledger, source: SourceDatabase) -> Holdings:
+    source.lock()
+    if intent.fresh:
+        source.forget_pages()
+    holdings = reconcile(ledger, source, settings.source, adopt=intent.adopt)
+    source.patience_s = settings.db_patience
+    return holdings
+
+
+def _walk_until_balanced(ledger: Ledger, source: SourceDatabase, copier: Copier, meter: Meter) -> Balance:
+    """Walk after walk, as the plan says, until there is none left. Raises what ended a walk for good."""
+    balance = Balance(Holdings(0, 0), None)
+    walked = topped_up = False
+    missing = ledger.fact("missing") or 0
+    expiry = _Expiry(meter)
+    while True:
+        _end_what_is_over(ledger)
+        plan = next_plan(ledger.walks(), ledger.pages, walked=walked, topped_up=topped_up, missing=missing)
+        if plan is None:
+            return balance
+        try:
+            _walk(plan, ledger, copier, meter)
+        except CursorExpiredError as error:
+            expiry.judge(error)
+            ledger.end(plan.walk.walk, "expired")
+            _log.warning("%s What is there is kept: walking once more from the newest event.", error)
+            continue
+        except DivergedError as diverged:
+            _log.warning("%s: fetching from there", diverged)
+            ledger.end(plan.walk.walk, "diverged")
+            ledger.begin(branch(diverged.at).walk)
+            continue
+        walked, topped_up = True, topped_up or plan.walk.until is not None
+        balance = Balance(source.holdings(), meter.total)
+        missing = balance.missing
+        ledger.keep(missing=missing)
+
+
+def _end_what_is_over(ledger: Ledger) -> None:
+    """A walk whose last page was committed in the moment in which the last run died."""
+    for walk in ledger.walks():
+        if walk.state == ACTIVE and is_over(ledger.pages(walk.walk)):
+            ledger.end(walk.walk, FINISHED)
+
+
+def _walk(plan: Plan, ledger: Ledger, copier: Copier, meter: Meter) -> None:
+    if plan.is_new:
+        ledger.begin(plan.walk)
+    _log.info("walking: %s", plan.reason)
+    behind = sum(page.counts.received for page in ledger.pages(plan.walk.walk))
+    meter.walk_begins(behind, top_up=plan.walk.until is not None)
+    copier.follow(plan)
+
+
+class _Expiry:
+    """Refuses to walk from the start for ever: an expiry that comes back without a new event in between is the end."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._inserted: int | None = None
+
+    def judge(self, error: CursorExpiredError) -> None:
+        inserted = self._meter.counts.inserted
+        if self._inserted == inserted:
+            raise CursorExpiredError(
+                f"{error} It did so twice without a new event in between.",
+                hint="The API's cursors die faster than pages can be fetched: set a smaller BATCH_SIZE.",
+            )
+        self._inserted = inserted

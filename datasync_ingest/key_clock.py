@@ -1,0 +1,42 @@
+"""How long the API key still lives: it runs out three hours after its first call, whichever run made that call."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+
+from .ledger import Ledger
+from .settings import Secret
+
+KEY_LIFE_S = 3 * 3600.0
+_FACT = "key_first_used"
+
+
+class KeyClock:
+    """The ledger keeps when a key was first used, under a salted digest of it and never the key itself."""
+
+    def __init__(self, ledger: Ledger, key: Secret, *, wall: Callable[[], float] = time.time) -> None:
+        self._ledger = ledger
+        self._digest = _digest(ledger, key)
+        self._wall = wall
+        self._first_used_at: float | None = self._known()
+
+    def first_call(self) -> None:
+        """The first keyed call is about to be made; later ones change nothing."""
+        if self._first_used_at is None:
+            self._first_used_at = self._wall()
+            self._ledger.keep(**{_FACT: {"digest": self._digest, "at": self._first_used_at}})
+
+    def left_s(self) -> float | None:
+        """Seconds until the key ends; None before its first call."""
+        return None if self._first_used_at is None else self._first_used_at + KEY_LIFE_S - self._wall()
+
+    def _known(self) -> float | None:
+        fact = self._ledger.fact(_FACT)
+        return float(fact["at"]) if fact is not None and fact["digest"] == self._digest else None
+
+
+def _digest(ledger: Ledger, key: Secret) -> str:
+    salt = str(ledger.fact("database_id"))
+    return hashlib.sha256(f"{salt}:{key.reveal()}".encode()).hexdigest()[:12]

@@ -1,0 +1,97 @@
+"""What the next walk is, and where it begins: pure decisions over what the ledger knows."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from .ledger import Walk
+from .messages import CompletedPage, Position
+
+FINISHED = "finished"
+ACTIVE = "active"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A walk and the place in it from which to go on.
+
+    `known` are completed pages at or beyond that place, by sequence: they are skipped when their position fits.
+    `reason` is a sentence for the log.
+    """
+
+    walk: Walk
+    sequence: int
+    cursor: str | None
+    after: Position | None
+    known: dict[int, CompletedPage] = field(default_factory=dict, repr=False)
+    seen_cursors: frozenset[str] = field(default_factory=frozenset, repr=False)
+    is_new: bool = False
+    reason: str = ""
+
+
+def from_the_start(reason: str, *, until: Position | None = None) -> Plan:
+    """A new walk from the newest event, to the oldest or to `until`."""
+    walk = Walk(str(uuid.uuid4()), until=until, cursor=None, after=None, head=None, state=ACTIVE)
+    return Plan(walk, 0, None, None, is_new=True, reason=reason)
+
+
+def onward(walk: Walk, pages: Sequence[CompletedPage]) -> Plan:
+    """The same walk from the end of its unbroken completed prefix. `pages`: its completed ones, by sequence."""
+    prefix = _unbroken(pages)
+    known = {page.page.sequence: page for page in pages[len(prefix) :]}
+    seen = frozenset(page.next_cursor for page in prefix if page.next_cursor is not None)
+    if not prefix:
+        return Plan(walk, 0, walk.cursor, walk.after, known, seen, reason=f"walk {walk.walk[:8]} from its start")
+    last = prefix[-1]
+    reason = f"walk {walk.walk[:8]} after page {last.page.sequence}"
+    return Plan(walk, last.page.sequence + 1, last.next_cursor, last.last, known, seen, reason=reason)
+
+
+def branch(plan: Plan) -> Plan:
+    """A new walk from where `plan` stands, for when the known pages beyond do not fit what the API serves there."""
+    walk = Walk(str(uuid.uuid4()), plan.walk.until, plan.cursor, plan.after, plan.walk.head, ACTIVE)
+    return Plan(walk, 0, plan.cursor, plan.after, is_new=True, reason=f"walk {plan.walk.walk[:8]} branches")
+
+
+def next_plan(
+    walks: Sequence[Walk],
+    pages_of: Callable[[str], Sequence[CompletedPage]],
+    *,
+    walked: bool,
+    topped_up: bool,
+    missing: int,
+) -> Plan | None:
+    """The walk that comes next; None when this run has nothing more to walk.
+
+    `walks` in the order in which they were begun; `walked` and `topped_up` say what this run has finished already;
+    `missing` is how many events the books are short, now or (before this run's first walk) when the last run ended.
+    """
+    active = [walk for walk in walks if walk.state == ACTIVE]
+    if active:
+        return onward(active[-1], pages_of(active[-1].walk))
+    finished = [walk for walk in walks if walk.state == FINISHED]
+    if not finished:
+        return from_the_start("every event, from the newest to the oldest")
+    if not walked and missing:
+        return from_the_start(f"{missing:,} events were missing at the last run's end: once more from the newest event")
+    heads = [walk.head for walk in finished if walk.head is not None]
+    if topped_up or (walked and not missing) or not heads:
+        return None
+    return from_the_start("what is new since the last finished walk", until=heads[-1])
+
+
+def is_over(pages: Sequence[CompletedPage]) -> bool:
+    """Whether the completed pages of a walk are all there are."""
+    prefix = _unbroken(pages)
+    return bool(prefix) and prefix[-1].ends_walk
+
+
+def _unbroken(pages: Sequence[CompletedPage]) -> Sequence[CompletedPage]:
+    length = 0
+    for page in pages:
+        if page.page.sequence != length:
+            break
+        length += 1
+    return pages[:length]

@@ -1,0 +1,238 @@
+"""One page, one transaction: its rows, rejects, repairs and its row in `ingested_pages` commit together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import execute_values
+
+from ..events import DecodedPage, EventRow, RejectedEvent, RepairedEvent, bare_row
+from ..messages import Counts, PageId, RawPage
+from .connection import connect_patiently, first_line, is_connection_trouble, is_data_error, named
+from .writers import InsertRows
+
+_INSERT_PAGE = """
+    INSERT INTO ingested_pages (walk, sequence, cursor, next_cursor, ends_walk, page_limit, received, inserted,
+                                already_there, rejected, repaired, after_position, first_position, last_position)
+    VALUES (%s, %s, %s, %s, %s, %s, 0, 0, 0, 0, 0, %s, %s, %s)
+    ON CONFLICT DO NOTHING
+"""
+_UPDATE_COUNTS = """
+    UPDATE ingested_pages SET received = %s, inserted = %s, already_there = %s, rejected = %s, repaired = %s
+    WHERE walk = %s AND sequence = %s
+"""
+_STORED_COUNTS = """
+    SELECT received, inserted, already_there, rejected, repaired FROM ingested_pages WHERE walk = %s AND sequence = %s
+"""
+_INSERT_REJECTED = "INSERT INTO rejected_events (walk, sequence, position, reason, raw) VALUES %s"
+_INSERT_REPAIRED = "INSERT INTO repaired_events (walk, sequence, position, event_id, reason, raw) VALUES %s"
+
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the transaction of a page did; `repeated`: nothing, since the page was there before."""
+
+    counts: Counts
+    repeated: bool
+
+
+class PageStore:
+    """Commits pages over one connection, which it makes when it is first needed and again when it was lost."""
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        insert: InsertRows,
+        patience_s: float,
+        application_name: str,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._conninfo = conninfo
+        self._insert = insert
+        self._patience_s = patience_s
+        self._application_name = application_name
+        self._sleep = sleep
+        self._clock = clock
+        self._connection: Connection | None = None
+
+    def commit(self, page: RawPage, decoded: DecodedPage, *, waiting: Callable[[str], None]) -> Written:
+        """Returns when the page is durably there. Blocks up to the patience while the database is away.
+
+        The whole page is tried again after a lost connection, also one lost in the middle of COMMIT: the row in
+        `ingested_pages` tells whether that commit took place.
+        Raises DatabaseUnreachableError, DatabaseRefusedError, DatabaseError or DiskFullError.
+        """
+        deadline = self._clock() + self._patience_s
+        wait_s = _FIRST_WAIT_S
+        insert = self._insert_plainly
+        while True:
+            try:
+                return self._attempt(page, decoded, insert, waiting)
+            except (psycopg2.Error, ValueError, OverflowError) as error:
+                self._roll_back()
+                if is_data_error(error) and insert is self._insert_plainly:
+                    insert = self._insert_isolating
+                    continue
+                if not isinstance(error, psycopg2.Error):
+                    raise
+                if not is_connection_trouble(error) or self._clock() + wait_s > deadline:
+                    raise named(error) from error
+                waiting(f"database: {first_line(error)}")
+            self._sleep(wait_s)
+            wait_s = min(_LONGEST_WAIT_S, wait_s * 2)
+
+    def close(self) -> None:
+        """Idempotent; never raises."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg2.Error):
+                connection.close()
+
+    def _attempt(self, page: RawPage, decoded: DecodedPage, insert: _Insert, waiting: Callable[[str], None]) -> Written:
+        if self._connection is None:
+            self._connection = connect_patiently(
+                self._conninfo,
+                application_name=self._application_name,
+                patience_s=self._patience_s,
+                waiting=waiting,
+                sleep=self._sleep,
+                clock=self._clock,
+            )
+        with self._connection, self._connection.cursor() as cursor:
+            return _write(cursor, page, decoded, insert)
+
+    def _roll_back(self) -> None:
+        """After an error the connection is either clean again or thrown away."""
+        try:
+            if self._connection is not None:
+                self._connection.rollback()
+        except psycopg2.Error:
+            self.close()
+
+    def _insert_plainly(self, cursor: Cursor, decoded: DecodedPage) -> _Inserted:
+        return _Inserted(self._insert(cursor, decoded.rows))
+
+    def _insert_isolating(self, cursor: Cursor, decoded: DecodedPage) -> _Inserted:
+        return _Isolation(cursor, decoded, self._insert).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Inserted:
+    """`new` rows were not there before; `rejected` rows could not be stored in any form."""
+
+    new: int
+    rejected: tuple[RejectedEvent, ...] = ()
+    repaired: tuple[RepairedEvent, ...] = ()
+
+
+_Insert = Callable[[Cursor, DecodedPage], _Inserted]
+
+
+def _write(cursor: Cursor, page: RawPage, decoded: DecodedPage, insert: _Insert) -> Written:
+    key = (page.page.walk, page.page.sequence)
+    cursor.execute(_INSERT_PAGE, (*key, *_page_values(page)))
+    if cursor.rowcount == 0:
+        return Written(_stored_counts(cursor, page.page), repeated=True)
+    inserted = insert(cursor, decoded)
+    rejected = [*decoded.rejected, *inserted.rejected]
+    repaired = {event.position: event for event in decoded.repaired}
+    repaired.update({event.position: event for event in inserted.repaired})
+    _insert_all(cursor, _INSERT_REJECTED, [(*key, e.position, e.reason, e.raw) for e in rejected])
+    _insert_all(cursor, _INSERT_REPAIRED, [(*key, e.position, e.event_id, e.reason, e.raw) for e in repaired.values()])
+    stored = len(decoded.rows) - len(inserted.rejected)
+    counts = Counts(
+        received=decoded.received,
+        inserted=inserted.new,
+        already_there=stored - inserted.new,
+        rejected=len(rejected),
+        repaired=len(repaired),
+    )
+    cursor.execute(
+        _UPDATE_COUNTS,
+        (counts.received, counts.inserted, counts.already_there, counts.rejected, counts.repaired, *key),
+    )
+    return Written(counts, repeated=False)
+
+
+def _page_values(page: RawPage) -> tuple[str | int | bool | None, ...]:
+    positions = (page.after, page.first, page.last)
+    return (
+        page.cursor,
+        page.next_cursor,
+        page.ends_walk,
+        page.limit,
+        *(None if position is None else position.to_text() for position in positions),
+    )
+
+
+def _stored_counts(cursor: Cursor, page: PageId) -> Counts:
+    cursor.execute(_STORED_COUNTS, (page.walk, page.sequence))
+    row = cursor.fetchone()
+    assert row is not None, "ON CONFLICT DO NOTHING found the page, and no statement ever deletes a committed one"
+    return Counts(*row)
+
+
+def _insert_all(cursor: Cursor, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    if rows:
+        execute_values(cursor, statement, rows, page_size=len(rows))
+
+
+class _Isolation:
+    """Finds, by bisection inside savepoints, the rows that PostgreSQL refuses, and stores all others.
+
+    A refused row is stored with its id alone, its bytes kept as a repair; if even that is refused, as a reject.
+    """
+
+    def __init__(self, cursor: Cursor, decoded: DecodedPage, insert: InsertRows) -> None:
+        self._cursor = cursor
+        self._decoded = decoded
+        self._insert = insert
+        self._new = 0
+        self._rejected: list[RejectedEvent] = []
+        self._repaired: list[RepairedEvent] = []
+
+    def run(self) -> _Inserted:
+        self._bisect(list(enumerate(self._decoded.rows)))
+        return _Inserted(self._new, tuple(self._rejected), tuple(self._repaired))
+
+    def _bisect(self, rows: list[tuple[int, EventRow]]) -> None:
+        refusal = self._try([row for _, row in rows])
+        if refusal is None:
+            return
+        if len(rows) == 1:
+            self._degrade(*rows[0], refusal)
+            return
+        half = len(rows) // 2
+        self._bisect(rows[:half])
+        self._bisect(rows[half:])
+
+    def _degrade(self, index: int, row: EventRow, refusal: str) -> None:
+        position, raw = self._decoded.raw_of(index)
+        if self._try([bare_row(raw, row.id)]) is None:
+            self._repaired.append(RepairedEvent(position, row.id, f"PostgreSQL refused the row: {refusal}", raw))
+        else:
+            self._rejected.append(RejectedEvent(position, f"PostgreSQL refused the row: {refusal}", raw))
+
+    def _try(self, rows: list[EventRow]) -> str | None:
+        """None when the rows went in, else the refusal, with the transaction as it was before."""
+        self._cursor.execute("SAVEPOINT rows")
+        try:
+            self._new += self._insert(self._cursor, rows)
+        except (psycopg2.Error, ValueError, OverflowError) as error:
+            if not is_data_error(error):
+                raise
+            self._cursor.execute("ROLLBACK TO SAVEPOINT rows; RELEASE SAVEPOINT rows")
+            return f"{getattr(error, 'pgcode', None) or type(error).__name__} {first_line(error)}"
+        self._cursor.execute("RELEASE SAVEPOINT rows")
+        return None

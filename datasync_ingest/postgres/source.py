@@ -1,0 +1,218 @@
+"""The database's side of the books: whose schema this is, who runs on it, which pages and how many events it has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+from typing import TypeVar
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from ..errors import AlreadyRunningError, ConfigurationError, OtherSourceError
+from ..messages import CompletedPage, Counts, PageId, Position
+from .connection import connect_patiently, first_line, is_connection_trouble, named
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+# The first half of the advisory lock's key: any constant of ours. The second half is the schema's oid.
+_LOCK_CLASS = 0x64617461
+# A backend whose client was killed notices it as soon as it reads; a stop of the last run may still be under way.
+_LOCK_PATIENCE_S = 5.0
+
+_PAGES = """
+    SELECT walk::text, sequence, cursor, next_cursor, ends_walk, page_limit, received, inserted, already_there,
+           rejected, repaired, after_position, first_position, last_position
+    FROM ingested_pages
+"""
+# A walk that is repeated meets the same unusable events again: what counts is the most that one walk has of each.
+_REJECTED = """
+    SELECT coalesce(sum(most), 0)::bigint FROM (
+        SELECT max(copies) AS most FROM (
+            SELECT sha256(raw) AS digest, count(*) AS copies FROM rejected_events GROUP BY sha256(raw), walk
+        ) AS in_a_walk GROUP BY digest
+    ) AS events
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIdentity:
+    """Whose events a schema holds (`source`: the API's base URL), and the schema's own random id."""
+
+    source: str
+    database_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the database holds now: events in the table, and distinct rejected ones."""
+
+    events: int
+    rejected: int
+
+
+class SourceDatabase:
+    """The main process's connection. It holds the advisory lock that keeps a second run out.
+
+    A lost connection is made again, and the lock taken again, for as long as `patience_s` says.
+    """
+
+    def __init__(self, conninfo: str, *, patience_s: float, waiting: Callable[[str], None]) -> None:
+        self.patience_s = patience_s
+        self._conninfo = conninfo
+        self._waiting = waiting
+        self._holds_lock = False
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> SourceDatabase:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Idempotent; never raises. Releases the lock."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg2.Error):
+                connection.close()
+
+    def lock(self) -> None:
+        """Holds the lock from here to `close`. Raises AlreadyRunningError where another run holds it."""
+        self._holds_lock = True
+        self._ask(lambda _: None)
+
+    def prepare(self, source: str) -> SourceIdentity:
+        """Makes the schema for `source` where there is none; returns the identity that is there."""
+        return self._ask(lambda cursor: _prepare(cursor, source))
+
+    def adopt(self, source: str) -> None:
+        """The source has moved to another address."""
+        self._ask(lambda cursor: cursor.execute("UPDATE ingest_source SET source = %s", (source,)))
+
+    def forget_pages(self) -> None:
+        """Begins the books of the pages anew; events, rejects and repairs stay."""
+        self._ask(_forget_pages)
+
+    def pages(self) -> list[CompletedPage]:
+        """Every committed page, in no particular order."""
+        return self._ask(_pages)
+
+    def holdings(self) -> Holdings:
+        """Exact counts, by reading: about 0.1 s per million events."""
+        return self._ask(_holdings)
+
+    def check(self) -> None:
+        """Makes sure that the connection stands and holds the lock."""
+        self._ask(lambda cursor: cursor.execute("SELECT 1"))
+
+    def _ask(self, question: Callable[[Cursor], T]) -> T:
+        """Runs `question` in a transaction of its own, again after a lost connection.
+
+        Raises DatabaseError, DatabaseRefusedError, DatabaseUnreachableError, DiskFullError, AlreadyRunningError.
+        """
+        deadline = time.monotonic() + self.patience_s
+        while True:
+            connection = self._connected()
+            try:
+                with connection, connection.cursor() as cursor:
+                    return question(cursor)
+            except psycopg2.Error as error:
+                if not is_connection_trouble(error) or time.monotonic() > deadline:
+                    raise named(error) from error
+                self._waiting(f"database: {first_line(error)}")
+                self.close()
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            connection = connect_patiently(
+                self._conninfo,
+                application_name="datasync_ingest",
+                patience_s=self.patience_s,
+                waiting=self._waiting,
+            )
+            if self._holds_lock:
+                _lock(connection)
+            self._connection = connection
+        return self._connection
+
+
+def _lock(connection: Connection) -> None:
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while not _try_lock(connection):
+        if time.monotonic() > deadline:
+            connection.close()
+            raise AlreadyRunningError(
+                "Another run is writing into this database.",
+                hint="Wait until it has ended, or stop it; two data directories may share a database in turn.",
+            )
+        time.sleep(0.1)
+
+
+def _try_lock(connection: Connection) -> bool:
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(coalesce(current_schema(), '')))", (_LOCK_CLASS,))
+        return bool(_value(cursor))
+
+
+def _prepare(cursor: Cursor, source: str) -> SourceIdentity:
+    cursor.execute("SELECT to_regclass('ingest_source') IS NOT NULL")
+    if not _value(cursor):
+        cursor.execute(resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
+        cursor.execute("INSERT INTO ingest_source (source) VALUES (%s)", (source,))
+    cursor.execute("SELECT source, database_id::text, schema_version FROM ingest_source")
+    row = cursor.fetchone()
+    if row is None:
+        raise OtherSourceError("The table ingest_source is empty.", hint="Give the program a database of its own.")
+    if row[2] > SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"The database's schema is version {row[2]}; this program knows versions up to {SCHEMA_VERSION}.",
+            hint="Use the newer version of this program that made it.",
+        )
+    return SourceIdentity(row[0], row[1])
+
+
+def _forget_pages(cursor: Cursor) -> None:
+    cursor.execute("SELECT to_regclass('ingested_pages') IS NOT NULL")
+    if _value(cursor):
+        cursor.execute("DELETE FROM ingested_pages")
+
+
+def _pages(cursor: Cursor) -> list[CompletedPage]:
+    cursor.execute(_PAGES)
+    return [_completed_page(row) for row in cursor.fetchall()]
+
+
+def _holdings(cursor: Cursor) -> Holdings:
+    cursor.execute("SELECT count(*) FROM ingested_events")
+    events = _value(cursor)
+    cursor.execute(_REJECTED)
+    return Holdings(events, _value(cursor))
+
+
+def _value(cursor: Cursor) -> int:
+    row = cursor.fetchone()
+    assert row is not None, "an aggregate or a function call always has a row"
+    return int(row[0])
+
+
+def _completed_page(row: tuple[object, ...]) -> CompletedPage:
+    walk, sequence, cursor, next_cursor, ends_walk, limit, *rest = row
+    positions = [None if text is None else Position.from_text(str(text)) for text in rest[5:]]
+    return CompletedPage(
+        page=PageId(str(walk), int(str(sequence))),
+        cursor=None if cursor is None else str(cursor),
+        next_cursor=None if next_cursor is None else str(next_cursor),
+        ends_walk=bool(ends_walk),
+        limit=int(str(limit)),
+        counts=Counts(*(int(str(count)) for count in rest[:5])),
+        after=positions[0],
+        first=positions[1],
+        last=positions[2],
+    )

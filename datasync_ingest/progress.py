@@ -1,0 +1,203 @@
+"""The only room that draws: a tqdm bar on a terminal, plain lines elsewhere, JSON lines on request, and log lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Protocol, TextIO
+
+from tqdm import tqdm
+
+from .settings import Settings
+from .units import show_seconds
+
+LINE_EVERY_S = 5.0
+STYLES = ("auto", "bar", "lines", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How the run stands at one moment. Durations are seconds; None is unknown.
+
+    `committed` counts events in the table, `initial` those that were there when the run began; `rate` is events
+    received a second; `waiting` says what holds the run, empty when nothing does.
+    """
+
+    committed: int
+    initial: int
+    total: int | None
+    rate: float
+    left_s: float | None
+    requests: int
+    requests_left: int | None
+    queued: int
+    rejected: int
+    key_left_s: float | None
+    waiting: str
+
+    def status(self) -> str:
+        """The line under the bar."""
+        parts = [f"{self.rate:,.0f} events/s"]
+        if self.left_s is not None:
+            parts.append(f"{show_seconds(self.left_s)} left")
+        if self.requests_left is not None:
+            parts.append(f"requests left {self.requests_left}")
+        parts.append(f"queue {self.queued}")
+        if self.rejected:
+            parts.append(f"rejected {self.rejected:,}")
+        if self.waiting:
+            parts.append(self.waiting)
+        if self.key_left_s is not None:
+            parts.append(
+                f"key ends in {show_seconds(self.key_left_s)}" if self.key_left_s > 0 else "key is past its life"
+            )
+        return " | ".join(parts)
+
+
+class Display(Protocol):
+    """One way of showing a run. All methods are called by the main thread."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Called several times a second; shows what is due."""
+
+    def write(self, line: str) -> None:
+        """A log line, which must not tear what is shown."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class Bar:
+    """tqdm on a terminal: a bar of committed events, and a status line below it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._bar: tqdm[None] | None = None
+        self._status: tqdm[None] | None = None
+
+    def show(self, snapshot: Snapshot) -> None:
+        if self._bar is None or self._status is None:
+            self._bar, self._status = self._open(snapshot)
+        if snapshot.total is not None:
+            self._bar.total = max(snapshot.total, snapshot.committed)
+        self._bar.n = snapshot.committed
+        self._bar.refresh()
+        self._status.set_description_str(snapshot.status())
+
+    def write(self, line: str) -> None:
+        tqdm.write(line, file=self._stream)
+
+    def close(self) -> None:
+        for bar in (self._status, self._bar):
+            if bar is not None:
+                bar.close()
+        self._bar = self._status = None
+
+    def _open(self, snapshot: Snapshot) -> tuple[tqdm[None], tqdm[None]]:
+        bar: tqdm[None] = tqdm(
+            total=snapshot.total,
+            initial=snapshot.initial,
+            unit=" events",
+            file=self._stream,
+            dynamic_ncols=True,
+            bar_format="{percentage:3.0f}%|{bar}| {n:,}/{total:,} events [{elapsed}]",
+        )
+        status: tqdm[None] = tqdm(
+            position=1, total=0, bar_format="{desc}", file=self._stream, dynamic_ncols=True, leave=False
+        )
+        return bar, status
+
+
+class Lines:
+    """A plain line every five seconds, for log files and pipes."""
+
+    def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._due = clock() + LINE_EVERY_S
+
+    def show(self, snapshot: Snapshot) -> None:
+        if self._clock() >= self._due:
+            self._due = self._clock() + LINE_EVERY_S
+            self.write(self.line(snapshot))
+
+    def line(self, snapshot: Snapshot) -> str:
+        return f"Progress: {snapshot.committed:,} events | {snapshot.rate:,.0f} events/sec | Requests: {snapshot.requests:,}"
+
+    def write(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class JsonLines(Lines):
+    """The whole snapshot as one JSON object a line."""
+
+    def line(self, snapshot: Snapshot) -> str:
+        return json.dumps(asdict(snapshot))
+
+
+def display(style: str, stream: TextIO | None = None) -> Display:
+    """The display for one of `STYLES`; `auto` is the bar on a terminal and lines elsewhere."""
+    stream = stream or sys.stderr
+    if style == "bar" or (style == "auto" and stream.isatty()):
+        return Bar(stream)
+    return JsonLines(stream) if style == "json" else Lines(stream)
+
+
+@contextmanager
+def export_bar(stream: TextIO) -> Iterator[Callable[[int, int], None]]:
+    """A bar for a file of lines, on a terminal only; yields what to call with (done, total)."""
+    bar: tqdm[None] = tqdm(total=0, unit=" IDs", file=stream, disable=not stream.isatty(), dynamic_ncols=True)
+
+    def shown(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    with bar:
+        yield shown
+
+
+@contextmanager
+def logging_to(shown: Display, settings: Settings, *, debug: bool) -> Iterator[None]:
+    """Log records of this package go through the display, with secrets masked; nothing else of it changes."""
+    logger = logging.getLogger(__package__)
+    handler = _Handler(shown, settings)
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def mask(text: str, settings: Settings | None) -> str:
+    """`text` without any of the settings' secrets in it."""
+    for secret in settings.secrets if settings is not None else ():
+        text = text.replace(secret, "***")
+    return text
+
+
+class _Handler(logging.Handler):
+    def __init__(self, shown: Display, settings: Settings) -> None:
+        super().__init__()
+        self._shown = shown
+        self._settings = settings
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = {"time": time.strftime("%H:%M:%S"), "level": record.levelname.lower(), "message": record.getMessage()}
+        self._shown.write(mask(_formatted(fields, self._settings.log_format), self._settings))
+
+
+def _formatted(fields: Mapping[str, str], log_format: str) -> str:
+    if log_format == "json":
+        return json.dumps(fields)
+    level = "" if fields["level"] == "info" else f"{fields['level']}: "
+    return f"{fields['time']} {level}{fields['message']}"

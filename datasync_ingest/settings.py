@@ -1,0 +1,292 @@
+"""All settings in one frozen value: flag > environment > `.env` > default, checked once, printed without secrets.
+
+Nothing else in the package reads the environment, `.env` or a default of a setting.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from dotenv import dotenv_values
+
+from . import units
+from .errors import ConfigurationError
+
+API_PATH = "/api/v1"
+
+# The libpq variables that name a database, https://www.postgresql.org/docs/current/libpq-envars.html;
+# each of the first three says by itself that the user has one.
+_LIBPQ = {
+    "PGHOST": "host",
+    "PGSERVICE": "service",
+    "PGDATABASE": "dbname",
+    "PGHOSTADDR": "hostaddr",
+    "PGPORT": "port",
+    "PGUSER": "user",
+    "PGPASSWORD": "password",
+    "PGPASSFILE": "passfile",
+    "PGSSLMODE": "sslmode",
+    "PGSSLROOTCERT": "sslrootcert",
+    "PGSSLCERT": "sslcert",
+    "PGSSLKEY": "sslkey",
+}
+_LIBPQ_NAMES_A_DATABASE = ("PGHOST", "PGSERVICE", "PGDATABASE")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that never prints: not in a message, a traceback, a log or a `repr`."""
+
+    _value: str = field(repr=False)
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __str__(self) -> str:
+        return "***"
+
+
+def _setting(variable: str, help: str, *, default: Any, convert: Callable[[str], Any]) -> Any:
+    metadata = {"variable": variable, "help": help, "convert": convert, "shown_default": default}
+    return field(default=None if callable(default) else default, metadata=metadata)
+
+
+def _workers() -> int:
+    return min(8, max(2, os.cpu_count() or 2))
+
+
+def _count(lowest: int, highest: int) -> Callable[[str], int]:
+    return partial(units.parse_count, lowest=lowest, highest=highest)
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"is not one of {', '.join(names)}")
+        return text
+
+    return convert
+
+
+def _base_url(text: str) -> str:
+    """The URL below which `/events` lies, whichever way it was spelled: with or without `/api/v1`, a slash, a port."""
+    parts = urlsplit(text.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is not an http:// or https:// URL with a host name")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("has more than scheme, host, port and path (a key belongs into TARGET_API_KEY)")
+    path = parts.path.rstrip("/")
+    path = path if path.endswith(API_PATH) else path + API_PATH
+    return urlunsplit((parts.scheme, parts.netloc.lower(), path, "", ""))
+
+
+def _directory(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("is empty; it must name a directory")
+    return Path(text).expanduser().absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user decided. Durations are seconds, sizes are bytes, `database` is a libpq conninfo or URL."""
+
+    api_key: Secret | None = None
+    database: Secret | None = None
+    source: str = ""
+    demo: bool = False
+    proxies: tuple[tuple[str, str], ...] = ()
+    ca_bundle: str | None = None
+
+    api_base_url: str = _setting(
+        "API_BASE_URL",
+        "where the API is, with or without /api/v1",
+        default="http://datasync-dev-alb-101078500.us-east-1.elb.amazonaws.com/api/v1",
+        convert=_base_url,
+    )
+    data_dir: Path = _setting(
+        "DATA_DIR",
+        "folder of the sidecar and the embedded database",
+        default=Path("data"),
+        convert=_directory,
+    )
+    worker_concurrency: int = _setting(
+        "WORKER_CONCURRENCY",
+        "parser/writer processes; the queue holds 2 pages for each",
+        default=_workers,
+        convert=_count(1, 64),
+    )
+    batch_size: int = _setting("BATCH_SIZE", "events per request", default=5000, convert=_count(1, 100_000))
+    rate_limit_buffer: int = _setting(
+        "RATE_LIMIT_BUFFER",
+        "requests left unused in every rate-limit window",
+        default=0,
+        convert=_count(0, 1000),
+    )
+    stop_grace: float = _setting(
+        "STOP_GRACE", "time to commit what is queued after Ctrl-C", default=8.0, convert=units.parse_seconds
+    )
+    api_patience: float = _setting(
+        "API_PATIENCE", "how long the API may be away in mid-run", default=900.0, convert=units.parse_seconds
+    )
+    db_patience: float = _setting(
+        "DB_PATIENCE",
+        "how long the database may be away in mid-run",
+        default=900.0,
+        convert=units.parse_seconds,
+    )
+    max_page_bytes: int = _setting(
+        "MAX_PAGE_BYTES",
+        "the largest body of a page, inflated",
+        default=64 * 2**20,
+        convert=units.parse_bytes,
+    )
+    log_format: str = _setting(
+        "LOG_FORMAT",
+        "how log lines are written: text or json",
+        default="text",
+        convert=_one_of("text", "json"),
+    )
+
+    @property
+    def origin(self) -> str:
+        """Scheme and authority, on which `/health` and `/internal` hang."""
+        parts = urlsplit(self.api_base_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def required_api_key(self) -> Secret:
+        """Raises ConfigurationError where no key was given."""
+        if self.api_key is None:
+            raise ConfigurationError(
+                "No API key: neither TARGET_API_KEY nor TARGET_API_KEY_FILE is set.",
+                hint="Put TARGET_API_KEY=... into a file named .env in the working directory, or try --demo.",
+            )
+        return self.api_key
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every text that must not be printed: the key, the database's conninfo and the password in it."""
+        texts = [secret.reveal() for secret in (self.api_key, self.database) if secret is not None]
+        texts += [match for text in texts for match in _passwords_in(text)]
+        return tuple(text for text in texts if text)
+
+
+def _passwords_in(conninfo: str) -> list[str]:
+    found = re.findall(r"password\s*=\s*'((?:[^'\\]|\\.)*)'|password\s*=\s*([^\s'&]+)", conninfo)
+    in_url = re.findall(r"://[^/@:]*:([^/@]+)@", conninfo)
+    return [text for pair in found for text in pair if text] + in_url
+
+
+def setting_fields() -> list[dataclasses.Field[Any]]:
+    """The fields of `Settings` that have a variable and a flag, in the order of the help text."""
+    return [entry for entry in dataclasses.fields(Settings) if "variable" in entry.metadata]
+
+
+def flag_of(entry: dataclasses.Field[Any]) -> str:
+    """`BATCH_SIZE` is `--batch-size`."""
+    return "--" + str(entry.metadata["variable"]).lower().replace("_", "-")
+
+
+def load(flags: Mapping[str, str | None], *, demo: bool = False, directory: Path | None = None) -> Settings:
+    """The settings of this process. `flags` maps field names to what was typed (None: not given).
+
+    With `demo`, environment and `.env` are not read at all, so that nothing of the user's can be touched.
+    Raises ConfigurationError for the first value that cannot be used, naming where it came from.
+    """
+    directory = directory or Path.cwd()
+    found: dict[str, tuple[str, str]] = {} if demo else _environment(directory)
+    values: dict[str, Any] = {}
+    for entry in setting_fields():
+        values[entry.name] = _value(entry, flags.get(entry.name), found)
+    values["data_dir"] = directory / values["data_dir"] / ("demo" if demo else "")
+    if demo:
+        return Settings(demo=True, source="demo", **values)
+    environment = {name: text for name, (text, _) in found.items()}
+    return Settings(
+        api_key=_api_key(environment, directory),
+        database=_database(environment),
+        source=values["api_base_url"],
+        proxies=tuple(sorted(urllib.request.getproxies().items())),
+        ca_bundle=environment.get("REQUESTS_CA_BUNDLE") or environment.get("SSL_CERT_FILE") or None,
+        **values,
+    )
+
+
+def forget_libpq_environment() -> None:
+    """Drops `PG*` from this process's environment, so that libpq connects to exactly what it is told."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+
+
+def _environment(directory: Path) -> dict[str, tuple[str, str]]:
+    """Variable -> (text, where it came from); the environment wins over `.env`, and an empty text is no text."""
+    path = directory / ".env"
+    try:
+        in_file = dotenv_values(path, interpolate=False) if path.is_file() else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}.", hint="Mend or remove it.") from error
+    found = {name: (text, str(path)) for name, text in in_file.items() if text}
+    found.update({name: (text, "the environment") for name, text in os.environ.items() if text})
+    return found
+
+
+def _value(entry: dataclasses.Field[Any], flag: str | None, found: Mapping[str, tuple[str, str]]) -> Any:
+    variable = entry.metadata["variable"]
+    if flag is not None:
+        text, origin, name = flag, "the command line", flag_of(entry)
+    elif variable in found:
+        (text, origin), name = found[variable], variable
+    else:
+        default = entry.metadata["shown_default"]
+        return default() if callable(default) else default
+    try:
+        return entry.metadata["convert"](text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{name}={text!r} (from {origin}) {error}.", hint=f"{name}: {entry.metadata['help']}."
+        ) from None
+
+
+def _api_key(environment: Mapping[str, str], directory: Path) -> Secret | None:
+    text = environment.get("TARGET_API_KEY")
+    path = environment.get("TARGET_API_KEY_FILE")
+    if text is None and path is not None:
+        try:
+            text = (directory / path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"TARGET_API_KEY_FILE={path!r} cannot be read: {error}.",
+                hint="It must hold the key and nothing else.",
+            ) from None
+    if text is None:
+        return None
+    key = text.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError(
+            "The API key is empty or holds characters that no HTTP header can carry.",
+            hint="Set TARGET_API_KEY to the key exactly as it was given to you.",
+        )
+    return Secret(key)
+
+
+def _database(environment: Mapping[str, str]) -> Secret | None:
+    url = environment.get("DATABASE_URL")
+    if url is not None:
+        return Secret(url)
+    if not any(name in environment for name in _LIBPQ_NAMES_A_DATABASE):
+        return None
+    parts = {word: environment[name] for name, word in _LIBPQ.items() if name in environment}
+    return Secret(" ".join(f"{word}={_quoted(text)}" for word, text in parts.items()))
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

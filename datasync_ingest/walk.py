@@ -1,0 +1,67 @@
+"""Follows a cursor from where a plan begins to the walk's end; refuses loops; skips what the ledger has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Protocol
+
+from .api.fetching import PageAddress
+from .messages import CompletedPage, PageId, Position, RawPage
+from .plan import Plan
+
+
+class DivergedError(Exception):
+    """Raised when completed pages beyond a gap do not fit what the API serves now; `at` is where to branch off."""
+
+    def __init__(self, at: Plan) -> None:
+        super().__init__(f"walk {at.walk.walk[:8]} does not continue at page {at.sequence} as it did before")
+        self.at = at
+
+
+class Fetches(Protocol):
+    """Whoever turns an address into a whole page."""
+
+    def fetch(self, address: PageAddress) -> RawPage: ...
+
+
+def follow(plan: Plan, fetcher: Fetches) -> Iterator[RawPage]:
+    """Yields the pages that are not completed yet, in order, until the walk's end.
+
+    Raises what `fetcher` raises (it refuses cursors that this walk has met before), and DivergedError.
+    """
+    place = plan
+    seen = set(plan.seen_cursors)
+    while True:
+        known = place.known.get(place.sequence)
+        if known is not None and _fits(known, place):
+            if known.ends_walk:
+                return
+            place = _beyond(place, known.next_cursor, known.last)
+            continue
+        if known is not None:
+            raise DivergedError(place)
+        page = fetcher.fetch(PageAddress(PageId(place.walk.walk, place.sequence), place.cursor, place.after, seen))
+        if _reaches(page, place.walk.until):
+            page = dataclasses.replace(page, ends_walk=True)
+        yield page
+        if page.ends_walk or page.next_cursor is None:
+            return
+        seen.add(page.next_cursor)
+        place = _beyond(place, page.next_cursor, page.last)
+
+
+def _beyond(place: Plan, cursor: str | None, last: Position | None) -> Plan:
+    return dataclasses.replace(place, sequence=place.sequence + 1, cursor=cursor, after=last)
+
+
+def _fits(known: CompletedPage, place: Plan) -> bool:
+    """Whether a completed page begins where the walk stands, told by position: a cursor carries its expiry."""
+    return known.after is not None and known.after == place.after
+
+
+def _reaches(page: RawPage, until: Position | None) -> bool:
+    """Whether a page, newest first, ends at or beyond `until`. Unknown timestamps reach nothing."""
+    if until is None or page.last is None or page.last.timestamp_ms is None or until.timestamp_ms is None:
+        return False
+    return page.last.timestamp_ms < until.timestamp_ms or page.last == until

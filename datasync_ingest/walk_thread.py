@@ -1,0 +1,57 @@
+"""The thread in which a walk blocks, so that the main thread never does: it hands its pages over one at a time."""
+
+from __future__ import annotations
+
+import threading
+
+from .activity import DATABASE, Activity
+from .api.fetching import Interrupted
+from .messages import RawPage
+from .plan import Plan
+from .stopping import Wake
+from .walk import Fetches, follow
+
+
+class WalkThread:
+    """A page is fetched only after the one before was taken: at most one page is here, fetched or on its way."""
+
+    def __init__(self, plan: Plan, fetcher: Fetches, activity: Activity, wake: Wake) -> None:
+        self._plan = plan
+        self._fetcher = fetcher
+        self._activity = activity
+        self._wake = wake
+        self._page: RawPage | None = None
+        self._taken = threading.Semaphore(0)
+        self._done = False
+        self._thread = threading.Thread(target=self._run, name="walk", daemon=True)
+        self.error: Exception | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """No page will come any more; `error` says why, None at the walk's end or after a stop."""
+        return self._done and self._page is None
+
+    def take(self) -> RawPage | None:
+        """The page that waits here, if one does; lets the thread fetch the next one. Never blocks."""
+        page, self._page = self._page, None
+        if page is not None:
+            self._taken.release()
+        return page
+
+    def _run(self) -> None:
+        try:
+            for page in follow(self._plan, self._fetcher):
+                with self._activity.during(DATABASE):
+                    self._page = page
+                    self._wake.ring()
+                    self._taken.acquire()
+        except Interrupted:
+            pass
+        except Exception as error:
+            self.error = error
+        finally:
+            self._done = True
+            self._wake.ring()
