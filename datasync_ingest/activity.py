@@ -28,7 +28,7 @@ class Activity:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seconds: Counter[str] = Counter()
+        self._seconds: dict[str, float] = {}
         self._since = clock()
         self.doing: Doing | None = None
         self.counts: Counter[str] = Counter()
@@ -40,7 +40,7 @@ class Activity:
         try:
             yield
         finally:
-            self._seconds[cause] += self._clock() - self._since
+            self._seconds[cause] = self._seconds.get(cause, 0.0) + self._clock() - self._since
             self.doing = None
 
     def count(self, kind: str) -> None:

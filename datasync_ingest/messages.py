@@ -7,6 +7,7 @@ Exceptions never cross (not all of them survive pickling): a `Failure` does.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 
@@ -39,6 +40,19 @@ class Position:
     def from_text(cls, text: str) -> Position:
         timestamp, _, event_id = text.partition(":")
         return cls(None if timestamp == "-" else int(timestamp), event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class PageAddress:
+    """Which page is wanted: its identity, the cursor to ask with, and the last position of the page before.
+
+    `seen`: the cursors that the walk has met, none of which may come again.
+    """
+
+    page: PageId
+    cursor: str | None
+    after: Position | None
+    seen: Set[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
@@ -77,8 +77,8 @@ class Bar:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._bar: tqdm[None] | None = None
-        self._status: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
+        self._status: tqdm[Any] | None = None
 
     def show(self, snapshot: Snapshot) -> None:
         if self._bar is None or self._status is None:
@@ -98,8 +98,8 @@ class Bar:
                 bar.close()
         self._bar = self._status = None
 
-    def _open(self, snapshot: Snapshot) -> tuple[tqdm[None], tqdm[None]]:
-        bar: tqdm[None] = tqdm(
+    def _open(self, snapshot: Snapshot) -> tuple[tqdm[Any], tqdm[Any]]:
+        bar: tqdm[Any] = tqdm(
             total=snapshot.total,
             initial=snapshot.initial,
             unit=" events",
@@ -107,7 +107,7 @@ class Bar:
             dynamic_ncols=True,
             bar_format="{percentage:3.0f}%|{bar}| {n:,}/{total:,} events [{elapsed}]",
         )
-        status: tqdm[None] = tqdm(
+        status: tqdm[Any] = tqdm(
             position=1, total=0, bar_format="{desc}", file=self._stream, dynamic_ncols=True, leave=False
         )
         return bar, status
@@ -127,7 +127,10 @@ class Lines:
             self.write(self.line(snapshot))
 
     def line(self, snapshot: Snapshot) -> str:
-        return f"Progress: {snapshot.committed:,} events | {snapshot.rate:,.0f} events/sec | Requests: {snapshot.requests:,}"
+        return (
+            f"Progress: {snapshot.committed:,} events | {snapshot.rate:,.0f} events/sec"
+            f" | Requests: {snapshot.requests:,}"
+        )
 
     def write(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -154,7 +157,7 @@ def display(style: str, stream: TextIO | None = None) -> Display:
 @contextmanager
 def export_bar(stream: TextIO) -> Iterator[Callable[[int, int], None]]:
     """A bar for a file of lines, on a terminal only; yields what to call with (done, total)."""
-    bar: tqdm[None] = tqdm(total=0, unit=" IDs", file=stream, disable=not stream.isatty(), dynamic_ncols=True)
+    bar: tqdm[Any] = tqdm(total=0, unit=" IDs", file=stream, disable=not stream.isatty(), dynamic_ncols=True)
 
     def shown(done: int, total: int) -> None:
         bar.total = total

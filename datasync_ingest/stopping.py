@@ -13,6 +13,10 @@ from .errors import StoppedError
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """Raised in the fetching thread when a stop was asked for while it waited."""
+
+
 class Wake:
     """A file descriptor to wait on; any thread or signal handler may ring it."""
 

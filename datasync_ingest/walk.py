@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Protocol
 
-from .api.fetching import PageAddress
-from .messages import CompletedPage, PageId, Position, RawPage
+from .messages import CompletedPage, PageAddress, PageId, Position, RawPage
 from .plan import Plan
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 
 from .activity import DATABASE, Activity
-from .api.fetching import Interrupted
 from .messages import RawPage
 from .plan import Plan
-from .stopping import Wake
+from .stopping import Interrupted, Wake
 from .walk import Fetches, follow
 
 

@@ -6,24 +6,25 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..activity import FETCHING, RATE_LIMIT, SERVER, Activity
 from ..errors import (
+    ApiError,
     ApiUnreachableError,
     CursorExpiredError,
     KeyRefusedError,
     NotTheApiError,
     PageContradictionError,
 )
-from ..messages import PageId, Position, RawPage
+from ..messages import PageAddress, PageId, RawPage
 from ..settings import Settings
+from ..stopping import Interrupted
 from ..units import show_seconds
 from .client import ApiClient, Response
 from .envelope import Envelope, NotAPageError, read
-from .outcomes import Contradiction, Fault, Outcome, error_of, outcome_of
+from .outcomes import Contradiction, Fault, NotWhole, Outcome, error_of, outcome_of
 from .pacing import Pacer
 
 START_PATIENCE_S = 30.0
@@ -34,23 +35,6 @@ _LONGEST_WAIT_S = 30.0
 _LIMITS = (5000, 2000, 1000, 500, 200, 100)
 
 _log = logging.getLogger(__name__)
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """Raised in the fetching thread when a stop was asked for while it waited."""
-
-
-@dataclass(frozen=True, slots=True)
-class PageAddress:
-    """Which page is wanted: its identity, the cursor to ask with, and the last position of the page before.
-
-    `seen`: the cursors that the walk has met, none of which may come again.
-    """
-
-    page: PageId
-    cursor: str | None
-    after: Position | None
-    seen: Set[str] = frozenset()
 
 
 class PageFetcher:
@@ -133,13 +117,14 @@ class PageFetcher:
         self.pacer.answered(response.headers, response.received_at)
         if outcome is Outcome.PAGE:
             return self._page(address, response)
-        return self._refused(address, response, outcome)
+        self._refuse(address, response, outcome)
+        return None
 
     def _page(self, address: PageAddress, response: Response) -> RawPage:
         try:
             envelope = read(response.body)
         except NotAPageError as error:
-            raise Fault(f"not a whole page: {error}") from None
+            raise NotWhole(f"the answer is not a whole page: {error}") from None
         _refuse_contradictions(envelope, address)
         return RawPage(
             page=address.page,
@@ -156,7 +141,7 @@ class PageFetcher:
             body=response.body,
         )
 
-    def _refused(self, address: PageAddress, response: Response, outcome: Outcome) -> None:
+    def _refuse(self, address: PageAddress, response: Response, outcome: Outcome) -> None:
         said = _said(response)
         if outcome is Outcome.FAULT:
             raise Fault(f"the server answered {said}")
@@ -199,7 +184,7 @@ class PageFetcher:
         self.activity.count("retries")
         wait_s = trouble.next_wait_s(fault, self._jitter())
         if wait_s is None:
-            raise trouble.error(address.page, self._settings.api_base_url, fault)
+            raise trouble.error(address.page, self._url, fault, any_page=self._any_page)
         _log.warning("page %s: %s; asking again in %s", address.page, fault, show_seconds(wait_s))
         self._wait(wait_s, SERVER, detail=str(fault))
 
@@ -231,11 +216,16 @@ class _Trouble:
         self._wait_s = min(_LONGEST_WAIT_S, self._wait_s * 2)
         return wait_s
 
-    def error(self, page: PageId, url: str, fault: Fault) -> ApiUnreachableError | PageContradictionError:
+    def error(self, page: PageId, url: str, fault: Fault, *, any_page: bool) -> ApiError:
         if isinstance(fault, Contradiction):
             return PageContradictionError(
                 f"The API contradicts itself on page {page}, {self._contradictions} times in a row: {fault}.",
                 hint="Run the same command again later; what was committed stays.",
+            )
+        if isinstance(fault, NotWhole) and not any_page:
+            return NotTheApiError(
+                f"{url} answers, and not as this API does: {fault}.",
+                hint="Check API_BASE_URL: scheme, host, port and path, with or without /api/v1.",
             )
         return ApiUnreachableError(
             f"No page from {url} for {show_seconds(self._patience_s)}: {fault}.",

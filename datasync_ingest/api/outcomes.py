@@ -41,6 +41,10 @@ class Fault(Exception):  # noqa: N818 - not an error that reaches anybody: the f
     """Raised when an attempt brought no whole page and another may."""
 
 
+class NotWhole(Fault):
+    """Raised when a body is not a whole page: cut off, a web page, or something else altogether."""
+
+
 class Contradiction(Fault):
     """Raised when a page is whole and contradicts itself; asking again helped in the wild, but not for ever."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -15,7 +16,7 @@ LOCK_TIMEOUT_S = 60  # longer than any page's commit; a lock held longer than th
 IDLE_IN_TRANSACTION_TIMEOUT_S = 120  # a worker that hangs in mid-page must not hold its locks for ever
 
 # A dead peer is noticed within about a minute: 30 s and 3 probes of 10 s, or 60 s of data without an answer.
-_KEEPALIVE = {
+_KEEPALIVE: dict[str, Any] = {
     "keepalives": 1,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -54,7 +55,7 @@ _LONGEST_WAIT_S = 15.0
 
 def connect(conninfo: str, *, application_name: str) -> Connection:
     """One attempt. Raises psycopg2.Error as libpq has it; ValueError never. Not in autocommit."""
-    connection = psycopg2.connect(
+    connection: Connection = psycopg2.connect(
         conninfo,
         application_name=application_name,
         connect_timeout=CONNECT_TIMEOUT_S,
@@ -110,7 +111,7 @@ def is_connection_trouble(error: BaseException) -> bool:
     """
     code = getattr(error, "pgcode", None)
     if code is not None:
-        return code in _RETRYABLE or code.startswith("08")
+        return code in _RETRYABLE or str(code).startswith("08")
     if isinstance(error, psycopg2.InterfaceError):
         return True
     if not isinstance(error, psycopg2.OperationalError):

@@ -1,0 +1,155 @@
+"""The sidecar, on a real file."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datasync_ingest.errors import AlreadyRunningError, DataDirectoryError, IngestError, LedgerDamagedError
+from datasync_ingest.ledger import FILE_NAME, SCHEMA_VERSION, Ledger, Walk
+from datasync_ingest.messages import CompletedPage, Counts, PageId, Position, RawPage, Receipt
+
+WALK = Walk("w1", until=Position(None, "u"), cursor=None, after=None, head=None, state="active")
+
+
+def raw_page(sequence: int, *, walk: str = "w1") -> RawPage:
+    return RawPage(
+        PageId(walk, sequence),
+        cursor=f"c{sequence}" if sequence else None,
+        next_cursor=f"c{sequence + 1}",
+        ends_walk=False,
+        limit=5,
+        received=5,
+        after=Position(100 - sequence, "after") if sequence else None,
+        first=Position(99 - sequence, "first"),
+        last=Position(98 - sequence, "last"),
+        total=50,
+        request_id=None,
+        body=b"{}",
+    )
+
+
+def receipt(sequence: int) -> Receipt:
+    return Receipt(PageId("w1", sequence), 0, Counts(5, 3, 1, 1, 2), False, 0.0, 0.0)
+
+
+def test_a_page_is_marked_once(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        ledger.begin(WALK)
+        assert ledger.complete(raw_page(0), receipt(0))
+        assert not ledger.complete(raw_page(0), receipt(0))
+        assert [page.page.sequence for page in ledger.pages("w1")] == [0]
+
+
+def test_what_was_marked_is_there_after_reopening(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        ledger.begin(WALK)
+        for sequence in (0, 2, 1):
+            ledger.complete(raw_page(sequence), receipt(sequence))
+        before = ledger.pages()
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        assert ledger.pages() == before
+        assert [page.page.sequence for page in before] == [0, 1, 2]
+        assert before[1].counts == Counts(5, 3, 1, 1, 2)
+        assert (before[1].after, before[1].first, before[1].last) == (
+            Position(99, "after"),
+            Position(98, "first"),
+            Position(97, "last"),
+        )
+        (walk,) = ledger.walks()
+        assert (walk.until, walk.head, walk.state) == (Position(None, "u"), Position(99, "first"), "active")
+
+
+def test_pages_of_the_database_rebuild_a_lost_sidecar(tmp_path: Path) -> None:
+    pages = [
+        CompletedPage(
+            PageId(walk, n), None if n == 0 else "c", "d", False, 5, Counts(5, 5), None, Position(9, walk), None
+        )
+        for walk in ("a", "b")
+        for n in (1, 0, 2)
+    ]
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        assert ledger.adopt_pages(pages) == 6
+        assert ledger.adopt_pages(pages) == 0
+        assert {(walk.walk, walk.head, walk.state) for walk in ledger.walks()} == {
+            ("a", Position(9, "a"), "active"),
+            ("b", Position(9, "b"), "active"),
+        }
+        assert [page.page.sequence for page in ledger.pages("a")] == [0, 1, 2]
+
+
+def test_facts_are_kept_by_name(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        assert ledger.fact("total") is None
+        ledger.keep(total=5, fetching={"limit": 1000})
+        ledger.keep(total=6)
+        assert (ledger.fact("total"), ledger.fact("fetching")) == (6, {"limit": 1000})
+
+
+def test_a_second_owner_is_kept_out_and_told_who_runs(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, purpose="bin/ingest"):
+        with pytest.raises(AlreadyRunningError, match=r"in use by bin/ingest \(process \d+, since") as caught:
+            Ledger.open(tmp_path, purpose="other")
+        assert caught.value.exit_code == 6
+    Ledger.open(tmp_path, purpose="other").close()
+
+
+def test_the_lock_dies_with_its_owner(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom datasync_ingest.ledger import Ledger\n"
+        "ledger = Ledger.open(Path(sys.argv[1]), purpose='victim')\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == -9
+    Ledger.open(tmp_path, purpose="test").close()
+
+
+def test_the_history_of_runs_says_how_each_ended(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        with ledger.run():
+            pass
+        with pytest.raises(DataDirectoryError), ledger.run():
+            raise DataDirectoryError("no room")
+    rows = sqlite3.connect(tmp_path / FILE_NAME).execute("SELECT exit_code, ending FROM runs ORDER BY run").fetchall()
+    assert rows == [(0, "ended"), (2, "no room")]
+
+
+@pytest.mark.parametrize(
+    "content", [b"not a database, and longer than a header" * 50, b"SQLite format 3\0" + b"\xff" * 4080]
+)
+def test_garbage_is_a_named_error_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with pytest.raises(IngestError) as caught:
+        Ledger.open(tmp_path, purpose="test")
+    assert caught.value.exit_code == 2
+    assert str(tmp_path) in str(caught.value)
+    assert (tmp_path / FILE_NAME).read_bytes() == content
+
+
+def test_a_sidecar_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    Ledger.open(tmp_path, purpose="test").close()
+    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    with pytest.raises(LedgerDamagedError, match="newer version"):
+        Ledger.open(tmp_path, purpose="test")
+
+
+def test_fresh_sets_the_sidecar_aside_and_loses_nothing(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        ledger.keep(total=5)
+    aside = Ledger.set_aside(tmp_path, purpose="test")
+    assert aside is not None
+    assert aside.is_file()
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        assert ledger.fact("total") is None
+    assert Ledger.set_aside(tmp_path / "nothing here", purpose="test") is None
+
+
+def test_a_data_directory_that_is_a_file_is_a_named_error(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    with pytest.raises(DataDirectoryError, match="cannot be used"):
+        Ledger.open(tmp_path / "data", purpose="test")

@@ -1,0 +1,189 @@
+"""Where a walk begins again, and how it follows its cursor: against an API that is a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasync_ingest.ledger import Walk
+from datasync_ingest.messages import CompletedPage, Counts, PageAddress, PageId, Position, RawPage
+from datasync_ingest.plan import ACTIVE, FINISHED, Plan, branch, from_the_start, is_over, next_plan, onward
+from datasync_ingest.walk import DivergedError, follow
+
+WALK = Walk("7d1f", until=None, cursor=None, after=None, head=None, state=ACTIVE)
+
+
+class ListedApi:
+    """Serves positions newest first, `limit` a page; the cursor is the index, and carries a serial like an expiry."""
+
+    def __init__(self, length: int, limit: int) -> None:
+        self.positions = [Position(length - index, f"e{index}") for index in range(length)]
+        self.limit = limit
+        self.fetched: list[int] = []
+
+    def fetch(self, address: PageAddress) -> RawPage:
+        start = 0 if address.cursor is None else int(address.cursor.split("~")[0])
+        self.fetched.append(start)
+        found = self.positions[start : start + self.limit]
+        ends = start + self.limit >= len(self.positions)
+        return RawPage(
+            page=address.page,
+            cursor=address.cursor,
+            next_cursor=None if ends else f"{start + self.limit}~{len(self.fetched)}",
+            ends_walk=ends,
+            limit=self.limit,
+            received=len(found),
+            after=address.after,
+            first=found[0] if found else None,
+            last=found[-1] if found else None,
+            total=len(self.positions),
+            request_id=None,
+            body=repr([position.event_id for position in found]).encode(),
+        )
+
+
+def completed(page: RawPage) -> CompletedPage:
+    return CompletedPage(
+        page.page,
+        page.cursor,
+        page.next_cursor,
+        page.ends_walk,
+        page.limit,
+        Counts(page.received, page.received),
+        page.after,
+        page.first,
+        page.last,
+    )
+
+
+def ids_of(pages: Sequence[RawPage]) -> list[str]:
+    return [event_id for page in pages for event_id in eval(page.body)]
+
+
+def test_a_walk_yields_every_event_once_in_order() -> None:
+    api = ListedApi(23, 5)
+    pages = list(follow(from_the_start("all"), api))
+    assert ids_of(pages) == [f"e{index}" for index in range(23)]
+    assert [page.page.sequence for page in pages] == [0, 1, 2, 3, 4]
+    assert [page.ends_walk for page in pages] == [False] * 4 + [True]
+
+
+@given(
+    length=st.integers(1, 60),
+    limit=st.integers(1, 13),
+    kept=st.sets(st.integers(0, 60)),
+)
+def test_a_resumed_walk_fetches_exactly_what_is_not_completed(length: int, limit: int, kept: set[int]) -> None:
+    first = list(follow(Plan(WALK, 0, None, None), ListedApi(length, limit)))
+    done = [completed(page) for page in first if page.page.sequence in kept]
+    if is_over(done):
+        return
+    api = ListedApi(length, limit)
+    again = list(follow(onward(WALK, done), api))
+    assert sorted(page.page.sequence for page in again) == [
+        page.page.sequence for page in first if page.page.sequence not in kept
+    ]
+    assert len(api.fetched) == len(again)
+    assert {page.page for page in first} == {page.page for page in done} | {page.page for page in again}
+    by_sequence = {page.page.sequence: page.body for page in first}
+    assert all(by_sequence[page.page.sequence] == page.body for page in again)
+
+
+@given(
+    length=st.integers(2, 60),
+    limit=st.integers(1, 13),
+    other_limit=st.integers(1, 13),
+    kept=st.sets(st.integers(0, 60)),
+)
+def test_another_page_size_on_resume_loses_nothing(length: int, limit: int, other_limit: int, kept: set[int]) -> None:
+    first = list(follow(Plan(WALK, 0, None, None), ListedApi(length, limit)))
+    done = [page for page in first if page.page.sequence in kept]
+    if is_over([completed(page) for page in done]):
+        return
+    api, got, identities = ListedApi(length, other_limit), list(done), {page.page for page in done}
+    plan = onward(WALK, [completed(page) for page in done])
+    for _ in range(2):
+        try:
+            for page in follow(plan, api):
+                assert page.page not in identities, "a page's identity must never stand for two contents"
+                identities.add(page.page)
+                got.append(page)
+            break
+        except DivergedError as diverged:
+            walk = branch(diverged.at).walk
+            plan = onward(walk, [])
+    else:
+        pytest.fail("the branch diverged as well")
+    assert set(ids_of(got)) == {f"e{index}" for index in range(length)}
+
+
+def test_a_walk_whose_last_page_is_known_fetches_only_the_gap() -> None:
+    first = list(follow(Plan(WALK, 0, None, None), ListedApi(20, 5)))
+    done = [completed(first[0]), completed(first[2]), completed(first[3])]
+    api = ListedApi(20, 5)
+    assert [page.page.sequence for page in follow(onward(WALK, done), api)] == [1]
+    assert api.fetched == [5]
+
+
+def test_a_top_up_ends_with_the_page_that_reaches_the_head_of_the_finished_walk() -> None:
+    api = ListedApi(50, 5)
+    pages = list(follow(from_the_start("new", until=api.positions[7]), api))
+    assert len(pages) == 2
+    assert pages[-1].ends_walk
+    assert pages[-1].next_cursor is not None
+
+
+def test_the_walk_is_not_ended_by_an_equal_timestamp_alone() -> None:
+    api = ListedApi(10, 5)
+    until = Position(api.positions[4].timestamp_ms, "another event of the same millisecond")
+    assert len(list(follow(from_the_start("new", until=until), api))) == 2
+
+
+def no_pages(walk: str) -> Sequence[CompletedPage]:
+    return []
+
+
+FINISHED_WALK = Walk("f1", None, None, None, Position(5, "head"), FINISHED)
+EXPIRED_WALK = Walk("e1", None, None, None, Position(4, "old"), "expired")
+
+
+@pytest.mark.parametrize(
+    ("walks", "walked", "topped_up", "missing", "expected"),
+    [
+        ([], False, False, 0, "every event"),
+        ([EXPIRED_WALK], False, False, 0, "every event"),
+        ([FINISHED_WALK], False, False, 0, "what is new"),
+        ([FINISHED_WALK], False, False, 7, "7 events were missing"),
+        ([FINISHED_WALK], True, False, 0, None),
+        ([FINISHED_WALK], True, False, 3, "what is new"),
+        ([FINISHED_WALK], True, True, 3, None),
+        ([FINISHED_WALK, WALK], False, False, 0, "walk 7d1f from its start"),
+        ([FINISHED_WALK, EXPIRED_WALK], False, False, 0, "what is new"),
+    ],
+)
+def test_the_next_walk(walks: list[Walk], walked: bool, topped_up: bool, missing: int, expected: str | None) -> None:
+    plan = next_plan(walks, no_pages, walked=walked, topped_up=topped_up, missing=missing)
+    assert (plan is None) == (expected is None)
+    if plan is not None and expected is not None:
+        assert expected in plan.reason
+        assert (plan.walk.until == FINISHED_WALK.head) == ("what is new" in expected)
+
+
+def test_a_branch_begins_where_its_walk_stood() -> None:
+    at = Plan(WALK, 9, "cursor", Position(3, "x"))
+    walk = branch(at).walk
+    assert (walk.cursor, walk.after, walk.walk != WALK.walk) == ("cursor", Position(3, "x"), True)
+    assert onward(walk, []).cursor == "cursor"
+
+
+@given(st.one_of(st.none(), st.integers(-(2**62), 2**62)), st.text())
+def test_a_position_survives_its_text(timestamp_ms: int | None, event_id: str) -> None:
+    position = Position(timestamp_ms, event_id)
+    assert Position.from_text(position.to_text()) == position
+
+
+def test_page_ids_are_short_in_sentences() -> None:
+    assert str(PageId("0123456789abcdef", 12)) == "01234567/12"
