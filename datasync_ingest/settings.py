@@ -79,8 +79,12 @@ def _one_of(*names: str) -> Callable[[str], str]:
 
 def _base_url(text: str) -> str:
     """The URL below which `/events` lies, whichever way it was spelled: with or without `/api/v1`, a slash, a port."""
-    parts = urlsplit(text.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(text.strip())
+        understood = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:
+        understood = False
+    if not understood:
         raise ValueError("is not an http:// or https:// URL with a host name")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("has more than scheme, host, port and path (a key belongs into TARGET_API_KEY)")
@@ -251,8 +255,9 @@ def _value(entry: dataclasses.Field[Any], flag: str | None, found: Mapping[str, 
     try:
         return entry.metadata["convert"](text)
     except ValueError as error:
+        shown = re.sub(r"//[^/@]*@", "//***@", text)  # a URL that should not have held a password, and does
         raise ConfigurationError(
-            f"{name}={text!r} (from {origin}) {error}.", hint=f"{name}: {entry.metadata['help']}."
+            f"{name}={shown!r} (from {origin}) {error}.", hint=f"{name}: {entry.metadata['help']}."
         ) from None
 
 
