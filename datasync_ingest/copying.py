@@ -53,6 +53,7 @@ class Copier:
         self._after_trouble = after_trouble
         self._in_pool: dict[PageId, RawPage] = {}
         self._remembered: dict[str, Any] = {}
+        self._show_at = 0.0
 
     def follow(self, plan: Plan) -> None:
         """Returns when the walk is at its end and every page of it is durably in the database and in the ledger.
@@ -72,6 +73,7 @@ class Copier:
             raise self._stop.error()
         if walk.error is not None:
             raise walk.error
+        self._show()
         self._ledger.end(plan.walk.walk, FINISHED)
 
     def close(self) -> None:
@@ -83,13 +85,20 @@ class Copier:
         self._remember(settled=True)
 
     def _step(self, walk: WalkThread) -> None:
-        if self._pool.room > 0 and (page := walk.take()) is not None:
+        if self._pool.room > 0 and walk.has_page:
+            self._remember(settled=False)  # before the next request: after a kill at most that one is not recorded
+            page = walk.take()
             self._meter.fetched(page)
             self._in_pool[page.page] = page
             self._pool.put(page)
         for message in self._pool.receive(TICK_S, wake=self._wake.fileno()):
             self._handle(message)
         self._wake.clear()
+        if time.monotonic() >= self._show_at:
+            self._show_at = time.monotonic() + TICK_S
+            self._show()
+
+    def _show(self) -> None:
         self._display.show(self._meter.snapshot(self._pool.pages))
         self._remember(settled=False)
 

@@ -17,6 +17,8 @@ from .settings import Settings
 from .units import show_seconds
 
 LINE_EVERY_S = 5.0
+_BAR = "{percentage:3.0f}%|{bar}| {n:,}/{total:,} events [{elapsed}]"
+_BAR_WITHOUT_TOTAL = "{n:,} events [{elapsed}]"
 STYLES = ("auto", "bar", "lines", "json")
 
 
@@ -84,6 +86,7 @@ class Bar:
         if self._bar is None or self._status is None:
             self._bar, self._status = self._open(snapshot)
         if snapshot.total is not None:
+            self._bar.bar_format = _BAR
             self._bar.total = max(snapshot.total, snapshot.committed)
         self._bar.n = snapshot.committed
         self._bar.refresh()
@@ -105,7 +108,7 @@ class Bar:
             unit=" events",
             file=self._stream,
             dynamic_ncols=True,
-            bar_format="{percentage:3.0f}%|{bar}| {n:,}/{total:,} events [{elapsed}]",
+            bar_format=_BAR if snapshot.total is not None else _BAR_WITHOUT_TOTAL,
         )
         status: tqdm[Any] = tqdm(
             position=1, total=0, bar_format="{desc}", file=self._stream, dynamic_ncols=True, leave=False

@@ -33,11 +33,17 @@ class WalkThread:
         """No page will come any more; `error` says why, None at the walk's end or after a stop."""
         return self._done and self._page is None
 
-    def take(self) -> RawPage | None:
-        """The page that waits here, if one does; lets the thread fetch the next one. Never blocks."""
+    @property
+    def has_page(self) -> bool:
+        """Whether a page waits to be taken; until it is, no further request is made."""
+        return self._page is not None
+
+    def take(self) -> RawPage:
+        """The page that waits here; the thread goes on to the next one. Raises ValueError where none waits."""
         page, self._page = self._page, None
-        if page is not None:
-            self._taken.release()
+        if page is None:
+            raise ValueError("no page waits")
+        self._taken.release()
         return page
 
     def _run(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from multiprocessing.connection import wait
 
 from ..messages import RawPage, WorkerMessage
 from ..worker import Worker, WorkerOptions
@@ -38,6 +39,8 @@ class InlinePool:
         if self._pages:
             self._worker.work(self._pages[0])
             self._pages.popleft()
+        elif wake is not None:
+            wait([wake], timeout_s)
         return self._taken()
 
     def stop(self, grace_s: float) -> list[WorkerMessage]:

@@ -12,7 +12,8 @@ import os
 import signal
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -20,6 +21,7 @@ from multiprocessing.queues import Queue
 
 from ..errors import WorkerDiedError
 from ..messages import STOP, Failure, PageId, RawPage, Receipt, Started, Stop, WorkerMessage
+from ..stopping import SIGNALS
 from ..worker import Worker, WorkerOptions
 
 PAGES_QUEUED_PER_WORKER = 2  # one to work on at once when a page is done, one for the fetch that is late
@@ -58,7 +60,8 @@ class ProcessPool:
         return len(self._unreceipted)
 
     def start(self) -> None:
-        self._members = [self._member(number) for number in range(self._workers)]
+        with _signals_held():
+            self._members = [self._member(number) for number in range(self._workers)]
 
     def put(self, page: RawPage) -> None:
         if self.room <= 0:
@@ -155,9 +158,22 @@ class ProcessPool:
         return [message for member in self._members for message in self._read(member)]
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """A child started in here is born with these signals blocked, so that none reaches it before it ignores them.
+
+    For this process they are delivered when the block ends.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(number: int, options: WorkerOptions, queue: Queue[RawPage | Stop], pipe: Connection) -> None:
     """A worker's process: pages in, messages out, until STOP or the parent's death."""
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for ignored in SIGNALS:
         signal.signal(ignored, signal.SIG_IGN)  # a process group gets them too; the parent says when to stop
     threading.Thread(target=_leave_with_parent, name="parent watch", daemon=True).start()
     worker = Worker(number, options, pipe.send)
