@@ -39,6 +39,8 @@ _LIBPQ = {
     "PGSSLCERT": "sslcert",
     "PGSSLKEY": "sslkey",
 }
+# Masking a shorter text would garble every sentence that happens to hold it, and so give it away.
+_SHORTEST_MASKED = 4
 _LIBPQ_NAMES_A_DATABASE = ("PGHOST", "PGSERVICE", "PGDATABASE")
 
 
@@ -181,7 +183,7 @@ class Settings:
         """Every text that must not be printed: the key, the database's conninfo and the password in it."""
         texts = [secret.reveal() for secret in (self.api_key, self.database) if secret is not None]
         texts += [match for text in texts for match in _passwords_in(text)]
-        return tuple(text for text in texts if text)
+        return tuple(text for text in texts if len(text) >= _SHORTEST_MASKED)
 
 
 def _passwords_in(conninfo: str) -> list[str]:

@@ -55,9 +55,8 @@ class Summary:
 
     def _work(self) -> list[tuple[str, str]]:
         rate = self.counts.received / self.elapsed_s if self.elapsed_s > 0 else 0.0
-        causes = [
-            f"{name} {show_seconds(self.seconds[cause])}" for cause, name in _CAUSES.items() if cause in self.seconds
-        ]
+        spent = {name: self.seconds.get(cause, 0.0) for cause, name in _CAUSES.items()}
+        causes = [f"{name} {seconds:,.1f} s" for name, seconds in spent.items() if seconds >= 0.05]
         return [
             ("pages", f"{self.pages:>12,}"),
             ("requests", f"{self.requests:>12,}   ({self.retries:,} retries, {self.limited:,} answered 429)"),

@@ -81,7 +81,7 @@ class PageStore:
                 return self._attempt(page, decoded, insert, waiting)
             except (psycopg2.Error, ValueError, OverflowError) as error:
                 self._roll_back()
-                if is_data_error(error) and insert is self._insert_plainly:
+                if is_data_error(error) and insert == self._insert_plainly:
                     insert = self._insert_isolating
                     continue
                 if not isinstance(error, psycopg2.Error):

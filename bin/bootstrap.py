@@ -1,0 +1,125 @@
+"""Finds the Python that a command of bin/ needs, sets it up when missing, and becomes the command.
+
+In this order: the running Python, where this version of the package is installed (Docker, pip); else the environment
+beside the sources, `.venv` (environments.py). Python 3.6 must be able to read all of bin/: it then says what it needs.
+"""
+
+import errno
+import os
+import re
+import signal
+import sys
+from contextlib import contextmanager
+
+from interpreters import SetUpError, require_new_python, require_platform
+
+TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+CONFIGURATION = 2  # exit code, as in datasync_ingest/errors.py, which can't be imported before there is a Python for it
+
+DISK_ADVICE = {
+    errno.ENOSPC: "The disk is full: the environment needs about 300 MB.",
+    errno.EDQUOT: "The disk quota is used up: the environment needs about 300 MB.",
+    errno.EACCES: "Make {top} writable, work in a copy of it, or install it: pip install {top}",
+    errno.EPERM: "Make {top} writable, work in a copy of it, or install it: pip install {top}",
+    errno.EROFS: "Work in a copy of {top} that can be written, or install it: pip install {top}",
+}
+
+
+class Stopped(BaseException):
+    """Raised by a signal during set-up; no `except Exception` may swallow it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.exit_code = 128 + signum
+
+
+def run(command: str) -> None:
+    """Becomes `python -m datasync_ingest COMMAND` with this process's arguments; does not return."""
+    with _endings():
+        python = sys.executable if _runs_here() else _environment(tools=False)
+        _become(python, "datasync_ingest", command)
+
+
+def run_module(module: str, tools: bool = False) -> None:
+    """Becomes `python -m MODULE` of the checkout with this process's arguments; does not return.
+
+    `tools`: in an environment that has tests/requirements.txt, too.
+    """
+    with _endings():
+        _become(_environment(tools), module)
+
+
+@contextmanager
+def _endings() -> "object":
+    """The one place where an ending of the set-up becomes a sentence and an exit code."""
+    try:
+        _stop_by_exception()
+        require_platform()
+        require_new_python()
+        yield
+    except SetUpError as error:
+        _refuse(str(error))
+    except OSError as error:
+        _refuse("{}\n{}".format(error, _advice(error)))
+    except Stopped as stopped:
+        _say("Set-up was stopped; nothing is lost. Run the same command again.")
+        sys.exit(stopped.exit_code)
+
+
+def _stop_by_exception() -> None:
+    """So that a stopped set-up takes pip down with it. What the caller ignores (nohup) stays ignored; exec undoes it."""
+
+    def stop(signum: int, frame: object) -> None:
+        raise Stopped(signum)
+
+    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, stop)
+
+
+def _runs_here() -> bool:
+    """Whether the running Python has this version of the package, and all that it needs."""
+    from importlib import metadata  # not in Python 3.6
+
+    try:
+        if metadata.version("datasync_ingest") != _version_of_sources():
+            return False
+        for requirement in metadata.requires("datasync_ingest") or []:
+            if ";" not in requirement:  # those with a condition are extras
+                metadata.version(re.match(r"[\w.-]+", requirement).group())
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _version_of_sources() -> str:
+    with open(os.path.join(TOP, "datasync_ingest", "__init__.py"), encoding="utf-8") as sources:
+        return re.search(r'^__version__ = "(.+)"', sources.read(), re.MULTILINE).group(1)
+
+
+def _environment(tools: bool) -> str:
+    from environments import ready_python  # needs a Python and a platform that passed the checks
+
+    return ready_python(TOP, tools, _say)
+
+
+def _become(python: str, module: str, *words: str) -> None:
+    """Replaces this process, so that signals and exit codes are the command's own.
+
+    Without the option, `-m` would look for modules in the working directory first, and import a stranger's queue.py.
+    """
+    only_trusted_paths = "-P" if sys.version_info >= (3, 11) else "-I"  # -I also ignores PYTHON* variables
+    os.execv(python, [python, only_trusted_paths, "-m", module, *words, *sys.argv[1:]])
+
+
+def _advice(error: OSError) -> str:
+    return DISK_ADVICE.get(error.errno, "The environment beside the sources could not be set up.").format(top=TOP)
+
+
+def _refuse(sentence: str) -> None:
+    _say("error: " + sentence)
+    sys.exit(CONFIGURATION)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

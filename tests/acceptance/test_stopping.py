@@ -1,0 +1,157 @@
+"""Real processes ended by real signals: nothing is lost, nothing is left behind, little is fetched again."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+from datasync_ingest.simulator.process import SimulatorProcess
+
+from datasync_ingest.pools.processes import PAGES_QUEUED_PER_WORKER
+from tests.acceptance.test_ingest import require_exact
+from tests.harness import Database, Workplace, alive, family, kill, until
+
+Start = Callable[..., SimulatorProcess]
+WORKERS = 2
+AT_RISK = WORKERS * PAGES_QUEUED_PER_WORKER + WORKERS + 1  # queue bound + workers + the one on its way
+
+
+def start_and_wait(workplace: Workplace, pages: int, api: SimulatorProcess, *words: str) -> subprocess.Popen[str]:
+    """Starts an ingest and returns when that many more pages than before are marked."""
+    target = workplace.completed_pages() + pages
+    process = workplace.start("ingest", "--worker-concurrency", str(WORKERS), *words, API_BASE_URL=api.url)
+    until(lambda: workplace.completed_pages() >= target or process.poll() is not None, what=f"page {target}")
+    return process
+
+
+def test_killed_ten_times_at_random_it_loses_and_repeats_nothing(
+    simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    chance = random.Random(20260127)
+    api = simulator(events=60_000, latency_ms=20)
+    flags = ("--batch-size", "250")
+    for _ in range(10):
+        process = start_and_wait(workplace, chance.randint(1, 12), api, *flags)
+        time.sleep(chance.random() * 0.1)  # not a wait for anything: the kill shall fall at any moment of a page's way
+        members = family(process)
+        assert process.poll() is None, process.communicate()[1]
+        kill(process)
+        until(lambda members=members: not alive(members), timeout_s=5, what="the workers' end")
+    workplace.ingest(*flags, API_BASE_URL=api.url)
+    require_exact(workplace, database, api)
+    assert api.counters()["pages_fetched_twice"] <= 10 * AT_RISK
+
+
+@pytest.mark.parametrize(
+    ("signum", "to_group", "code"),
+    [
+        (signal.SIGINT, True, 130),
+        (signal.SIGINT, False, 130),
+        (signal.SIGTERM, False, 143),
+        (signal.SIGTERM, True, 143),
+        (signal.SIGHUP, True, 129),
+    ],
+)
+def test_a_signal_ends_the_run_in_order_and_the_next_run_goes_on(
+    signum: int, to_group: bool, code: int, simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    api = simulator(events=20_000, latency_ms=20)
+    process = start_and_wait(workplace, 5, api, "--batch-size", "250")
+    members = family(process)
+    if to_group:
+        os.killpg(process.pid, signum)
+    else:
+        process.send_signal(signum)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert f"Stopped by {signal.Signals(signum).name}" in err
+    assert "Run the same command again" in err
+    assert "Traceback" not in err
+    assert not alive(members)
+    fetched_before = api.counters()["pages"]
+    assert workplace.completed_pages() == fetched_before, "what was fetched was committed"
+    workplace.ingest("--batch-size", "250", API_BASE_URL=api.url)
+    require_exact(workplace, database, api)
+    assert api.counters()["pages_fetched_twice"] == 0
+
+
+def test_a_stop_during_the_wait_for_the_rate_limit_is_prompt(simulator: Start, workplace: Workplace) -> None:
+    api = simulator(events=5_000, rate_limit=3, rate_window=600)
+    process = start_and_wait(workplace, 3, api, "--batch-size", "100")
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 5, "it waits for a window that turns in ten minutes"
+
+
+def test_a_second_signal_ends_it_at_once_and_still_loses_nothing(
+    simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    api = simulator(events=12_000, latency_ms=20)
+    process = start_and_wait(workplace, 3, api, "--batch-size", "250")
+    members = family(process)
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert not alive(members)
+    workplace.ingest("--batch-size", "250", API_BASE_URL=api.url)
+    require_exact(workplace, database, api)
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_restart_inside_a_spent_window_meets_no_429(
+    how: str, simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    api = simulator(events=1_500, rate_limit=5, rate_window=4)
+    process = start_and_wait(workplace, 5, api, "--batch-size", "100")
+    process.send_signal(signal.SIGKILL if how == "killed" else signal.SIGINT)
+    process.communicate(timeout=20)
+    workplace.ingest("--batch-size", "100", API_BASE_URL=api.url)
+    require_exact(workplace, database, api)
+    assert api.counters()["statuses_429"] == 0
+
+
+def test_a_second_run_on_the_same_directory_is_kept_out(simulator: Start, workplace: Workplace) -> None:
+    api = simulator(events=5_000, rate_limit=3, rate_window=600)
+    process = start_and_wait(workplace, 3, api, "--batch-size", "100")
+    ended = workplace.ingest(API_BASE_URL=api.url, expect=6)
+    assert "in use by bin/ingest (process" in ended.err
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+
+
+def test_two_directories_on_one_database_are_kept_apart_and_take_turns(
+    simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    api = simulator(events=5_000, rate_limit=4, rate_window=8)
+    process = start_and_wait(workplace, 3, api, "--batch-size", "1000")
+    (workplace.directory / "second").mkdir()
+    second = Workplace(workplace.directory / "second", workplace.environment)
+    ended = second.ingest(API_BASE_URL=api.url, expect=6)
+    assert "Another run is writing into this database" in ended.err
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    second.ingest("--batch-size", "1000", API_BASE_URL=api.url)
+    require_exact(second, database, api)
+
+
+def test_a_dead_worker_is_a_named_ending_and_the_next_run_goes_on(
+    simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    api = simulator(events=12_000, latency_ms=20)
+    process = start_and_wait(workplace, 3, api, "--batch-size", "250")
+    worker = next(member for member in family(process) if "spawn_main" in " ".join(member.cmdline()))
+    worker.kill()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 5
+    assert "died" in err
+    assert "SIGKILL" in err or "signal 9" in err
+    workplace.ingest("--batch-size", "250", API_BASE_URL=api.url)
+    require_exact(workplace, database, api)

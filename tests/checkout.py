@@ -1,0 +1,120 @@
+"""A small checkout of its own for tests of bin/: the real bin/ over a package of one file and requirements of no size."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.harness import TOP
+
+VERSION = "1.2.3"
+# Says on stdout what it is and then does what it is told: `exit N`, or `import NAME` once a line comes in.
+PACKAGE_MAIN = """\
+import importlib, json, os, sys
+print(json.dumps({"python": sys.executable, "prefix": sys.prefix, "package": __file__, "pid": os.getpid(),
+                  "arguments": sys.argv[1:], "version": list(sys.version_info[:2])}), flush=True)
+if sys.argv[-2:-1] == ["exit"]:
+    sys.exit(int(sys.argv[-1]))
+if sys.argv[-2:-1] == ["import"]:
+    sys.stdin.readline()
+    importlib.import_module(sys.argv[-1])
+"""
+INDEX_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PYTHONPATH")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command of bin/ that has ended: exit code, what the package said of itself, the lines on stderr."""
+
+    code: int
+    said: dict[str, Any]
+    err: list[str]
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """The folder `top` and the Python that its scripts are called with."""
+
+    top: Path
+    python: str = sys.executable
+
+    def command(self, *words: str) -> list[str]:
+        return [self.python, str(self.top / "bin" / "ingest"), *words]
+
+    def start(self, *words: str, **extra: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            self.command(*words), env=environment(**extra), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
+
+    def run(self, *words: str, **extra: str) -> Ran:
+        return self.run_as(self.command(*words), **extra)
+
+    def run_as(self, command: Sequence[str], cwd: Path | None = None, user: str | None = None, **extra: str) -> Ran:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment(**extra),
+            user=user,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        return Ran(done.returncode, json.loads(done.stdout or "{}"), done.stderr.splitlines())
+
+    def require(self, *lines: str) -> None:
+        """Replaces the requirements."""
+        (self.top / "requirements.txt").write_text("".join(f"{line}\n" for line in lines))
+
+    def environments(self) -> set[Path]:
+        return set(self.top.glob(".venv-*"))
+
+    def complete(self) -> set[Path]:
+        return {path.parent for path in self.top.glob(".venv-*/complete")}
+
+
+def new_checkout(top: Path, python: str = sys.executable) -> Checkout:
+    """Makes one at `top`, which must not exist."""
+    shutil.copytree(TOP / "bin", top / "bin", ignore=shutil.ignore_patterns("__pycache__"))
+    write_package(top)
+    checkout = Checkout(top, python)
+    checkout.require()
+    return checkout
+
+
+def write_package(folder: Path) -> None:
+    """Writes a `datasync_ingest` that tells where it was started from."""
+    (folder / "datasync_ingest").mkdir(parents=True)
+    (folder / "datasync_ingest" / "__init__.py").write_text(f'__version__ = "{VERSION}"\n')
+    (folder / "datasync_ingest" / "__main__.py").write_text(PACKAGE_MAIN)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """This process's, without a package index, so that no test asks one by accident."""
+    kept = {name: text for name, text in os.environ.items() if name not in INDEX_VARIABLES}
+    return {**kept, "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PYTHONDONTWRITEBYTECODE": "1", **extra}
+
+
+def write_wheel(folder: Path, name: str, version: str = "1.0") -> Path:
+    """Writes a wheel that holds one module called as the distribution."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for inside, text in {**files, f"{info}/RECORD": record}.items():
+            wheel.writestr(inside, text)
+    return path

@@ -1,0 +1,50 @@
+"""Fixtures: one embedded PostgreSQL for the whole run, a database and a working directory for each test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasync_ingest.postgres.embedded import embedded_postgres
+from datasync_ingest.simulator.process import SimulatorProcess
+
+from tests.harness import API_KEY, Database, Workplace, new_database
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The conninfo of an embedded PostgreSQL."""
+    with embedded_postgres(tmp_path_factory.mktemp("postgres"), say=lambda _: None) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture
+def database(server: str) -> Iterator[Database]:
+    """An empty database."""
+    with new_database(server, f"test_{next(_NUMBERS)}") as made:
+        yield made
+
+
+@pytest.fixture
+def simulator() -> Iterator[Callable[..., SimulatorProcess]]:
+    """Starts simulators with the given options (`rate_limit=0` unless said otherwise); stops them at the end."""
+    with ExitStack() as opened:
+
+        def start(**options: Any) -> SimulatorProcess:
+            chosen = {"api_key": API_KEY, "rate_limit": 0, **options}
+            words = {name.replace("_", "-"): value for name, value in chosen.items()}
+            return opened.enter_context(SimulatorProcess(words))
+
+        yield start
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, database: Database) -> Workplace:
+    """A working directory whose settings name the test's database; the API's URL is the test's to set."""
+    return Workplace(tmp_path, {"TARGET_API_KEY": API_KEY, "DATABASE_URL": database.conninfo})
