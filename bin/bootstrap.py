@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from contextlib import contextmanager
+from typing import Iterator  # noqa: UP035 - as in Python 3.6
 
 from interpreters import SetUpError, require_new_python, require_platform
 
@@ -50,7 +51,7 @@ def run_module(module: str, tools: bool = False) -> None:
 
 
 @contextmanager
-def _endings() -> "object":
+def _endings() -> "Iterator[None]":
     """The one place where an ending of the set-up becomes a sentence and an exit code."""
     try:
         _stop_by_exception()
@@ -60,16 +61,16 @@ def _endings() -> "object":
     except SetUpError as error:
         _refuse(str(error))
     except OSError as error:
-        _refuse("{}\n{}".format(error, _advice(error)))
+        _refuse(f"{error}\n{advice(error)}")
     except Stopped as stopped:
         _say("Set-up was stopped; nothing is lost. Run the same command again.")
         sys.exit(stopped.exit_code)
 
 
 def _stop_by_exception() -> None:
-    """So that a stopped set-up takes pip down with it. What the caller ignores (nohup) stays ignored; exec undoes it."""
+    """So that a stopped set-up takes pip down with it; exec undoes it. What nohup ignores stays ignored."""
 
-    def stop(signum: int, frame: object) -> None:
+    def stop(signum: int, _frame: object) -> None:
         raise Stopped(signum)
 
     for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
@@ -86,7 +87,7 @@ def _runs_here() -> bool:
             return False
         for requirement in metadata.requires("datasync_ingest") or []:
             if ";" not in requirement:  # those with a condition are extras
-                metadata.version(re.match(r"[\w.-]+", requirement).group())
+                metadata.version(re.split(r"[^\w.-]", requirement)[0])
     except metadata.PackageNotFoundError:
         return False
     return True
@@ -94,7 +95,8 @@ def _runs_here() -> bool:
 
 def _version_of_sources() -> str:
     with open(os.path.join(TOP, "datasync_ingest", "__init__.py"), encoding="utf-8") as sources:
-        return re.search(r'^__version__ = "(.+)"', sources.read(), re.MULTILINE).group(1)
+        versions = re.findall(r'^__version__ = "(.+)"', sources.read(), re.MULTILINE)
+    return str(versions[0])
 
 
 def _environment(tools: bool) -> str:
@@ -112,8 +114,9 @@ def _become(python: str, module: str, *words: str) -> None:
     os.execv(python, [python, only_trusted_paths, "-m", module, *words, *sys.argv[1:]])
 
 
-def _advice(error: OSError) -> str:
-    return DISK_ADVICE.get(error.errno, "The environment beside the sources could not be set up.").format(top=TOP)
+def advice(error: OSError) -> str:
+    """What the person can do about a disk that refuses."""
+    return DISK_ADVICE.get(error.errno or 0, "The environment beside the sources could not be set up.").format(top=TOP)
 
 
 def _refuse(sentence: str) -> None:

@@ -5,7 +5,7 @@ run that goes on for hours keeps the folder that it started from while a newer c
 cannot be moved (its scripts carry its path), and a package replaced below a running program breaks its late imports.
 
 - An environment is complete when its stamp is there: the stamp is written last, and what has none is made anew.
-- Who uses an environment holds a shared lock on its stamp, through exec to its own end, by any cause: nobody removes it.
+- Who uses an environment holds a shared lock on its stamp, through exec to its end by any cause: nobody removes it.
 - Who makes one holds the lock file. Its pip inherits the lock, so that a pip which outlives a killed set-up is waited
   for, rather than joined by a second one in the same folder.
 """
@@ -73,8 +73,8 @@ class Environment(NamedTuple):
 
     @property
     def stamp_text(self) -> str:
-        """The base Python is part of it: where that was replaced by another version, the packages are of the wrong one."""
-        return "{}\n{}\n".format(self.key, os.path.realpath(self.python))
+        """With the base Python: where that was replaced by another version, the packages are for the wrong one."""
+        return f"{self.key}\n{os.path.realpath(self.python)}\n"
 
 
 def ready_python(top: str, tools: bool, say: "Callable[[str], None]") -> str:
@@ -87,7 +87,7 @@ def ready_python(top: str, tools: bool, say: "Callable[[str], None]") -> str:
     if not _leased(environment):
         with _making(environment, say) as lock:
             if not _leased(environment):  # the command that we waited for has made it
-                say("Setting up {} (once, about 20 s) ...".format(os.path.join(top, LINK)))
+                say(f"Setting up {os.path.join(top, LINK)} (once, about 20 s) ...")
                 _make(environment, lock)
                 _remove_unused(environment)
                 if not tools:
@@ -97,7 +97,7 @@ def ready_python(top: str, tools: bool, say: "Callable[[str], None]") -> str:
 
 
 def _described(top: str, tools: bool) -> Environment:
-    """The hash also covers the folder, which an environment cannot leave, and the platform, which can share a folder."""
+    """The hash also covers the folder, which an environment cannot leave, and the platform: several can share one."""
     names = ("requirements.txt", "tests/requirements.txt") if tools else ("requirements.txt",)
     requirements = tuple(os.path.join(top, name) for name in names)
     content = hashlib.sha256("\n".join((LAYOUT, ascii(top), sysconfig.get_platform())).encode())
@@ -132,7 +132,7 @@ def _making(environment: Environment, say: "Callable[[str], None]") -> "Iterator
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Waiting for another command that is setting up {} ...".format(LINK))
+            say(f"Waiting for another command that is setting up {LINK} ...")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock
     finally:
@@ -175,7 +175,7 @@ def failure_sentence(output: str) -> str:
     lines = ["    " + line for line in output.splitlines() if line.strip()]
     return "\n".join(
         [
-            "Setting up {} failed. {}".format(LINK, cause),
+            f"Setting up {LINK} failed. {cause}",
             "Nothing is lost: run the same command again once that is mended. The last lines of the output:",
             *lines[-LINES_OF_PIP:],
         ]
@@ -183,10 +183,10 @@ def failure_sentence(output: str) -> str:
 
 
 def _put_first_on_path(environment: Environment) -> None:
-    """A .pth file, as it leaves PYTHONPATH alone and holds in every child, too; by an import line, as a plain one is put last."""
+    """By a .pth file: it holds in every child and leaves PYTHONPATH alone. A plain path in it would come last."""
     (packages,) = glob(os.path.join(escape(environment.directory), "lib", "python*", "site-packages"))
     with open(os.path.join(packages, "datasync_ingest_checkout.pth"), "w", encoding="ascii") as pth:
-        pth.write("import sys; sys.path.insert(0, {!a})\n".format(environment.top))
+        pth.write(f"import sys; sys.path.insert(0, {environment.top!a})\n")
 
 
 def _link(environment: Environment) -> None:

@@ -1,4 +1,4 @@
-"""Whether a Python can run the project, and where a newer one is. Must run on Python 3.6, so that "too old" is a sentence."""
+"""Whether a Python can run the project, and where a newer one is. Runs on Python 3.6, to say that it is too old."""
 
 import os
 import shutil
@@ -6,7 +6,10 @@ import subprocess
 import sys
 
 OLDEST = (3, 10)
-NEWEST = (3, 14)  # the newest that the project is tested with; newer ones are tried when they are the one that was called
+NEWEST = (
+    3,
+    14,
+)  # the newest that the project is tested with; newer ones are tried when they are the one that was called
 PROBE_PATIENCE = 10  # seconds for a Python on PATH to tell its version; a version manager's shim can take one or two
 
 
@@ -29,7 +32,7 @@ def require_new_python() -> None:
         return
     newer = newer_python()
     if newer is None:
-        raise SetUpError(too_old_sentence(sys.version_info, sys.executable))
+        raise SetUpError(too_old_sentence(sys.version_info[:2], sys.executable))
     os.execv(newer, [newer] + sys.argv)  # noqa: RUF005 - as in Python 3.6
 
 
@@ -39,39 +42,40 @@ def require_venv() -> None:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
     except ImportError as error:
-        raise SetUpError(no_venv_sentence(sys.version_info, sys.executable)) from error
+        raise SetUpError(no_venv_sentence(sys.version_info[:2], sys.executable)) from error
 
 
 def newer_python() -> "str | None":
     """The path of the newest supported Python on PATH that really starts, or None."""
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
-        path = shutil.which("python3.{}".format(minor))
+        path = shutil.which(f"python3.{minor}")
         if path is not None and _is_new_enough(path):
             return path
     return None
 
 
-def too_old_sentence(version: "tuple[int, ...]", executable: str) -> str:
+def too_old_sentence(version: "tuple[int, int]", executable: str) -> str:
     return (
-        "datasync_ingest needs Python {}.{} or newer; {} is Python {}.{}, and PATH has no newer one.\n"
-        "Install a newer Python, or call this script with one: python3.13 {}".format(
-            OLDEST[0], OLDEST[1], executable, version[0], version[1], sys.argv[0]
-        )
+        f"datasync_ingest needs Python {_dotted(OLDEST)} or newer; {executable} is Python {_dotted(version)},"
+        f" and PATH has no newer one.\n"
+        f"Install a newer Python, or call this script with one: python{_dotted(NEWEST)} {sys.argv[0]}"
     )
 
 
-def no_venv_sentence(version: "tuple[int, ...]", executable: str) -> str:
+def no_venv_sentence(version: "tuple[int, int]", executable: str) -> str:
     return (
-        "{} came without the modules venv and ensurepip, which set up the environment.\n"
-        "On Debian and Ubuntu: apt install python{}.{}-venv; then run the same command again.".format(
-            executable, version[0], version[1]
-        )
+        f"{executable} came without the modules venv and ensurepip, which set up the environment.\n"
+        f"On Debian and Ubuntu: apt install python{_dotted(version)}-venv; then run the same command again."
     )
+
+
+def _dotted(version: "tuple[int, int]") -> str:
+    return f"{version[0]}.{version[1]}"
 
 
 def _is_new_enough(path: str) -> bool:
     """Asks it: what is called python3.12 may be a version manager's shim for a Python that is not there."""
-    question = "import sys; sys.exit(sys.version_info < {!r})".format(OLDEST)
+    question = f"import sys; sys.exit(sys.version_info < {OLDEST!r})"
     try:
         answer = subprocess.call(
             [path, "-I", "-c", question],

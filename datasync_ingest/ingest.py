@@ -11,7 +11,7 @@ from .books import Balance, reconcile
 from .copying import Copier
 from .errors import CursorExpiredError
 from .key_clock import KeyClock
-from .ledger import Ledger
+from .ledger import Ledger, set_aside
 from .meter import Meter
 from .plan import ACTIVE, FINISHED, Plan, branch, is_over, next_plan
 from .pools import DEFAULT_POOL, POOLS
@@ -82,7 +82,7 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
 
 
 def _ledger(settings: Settings, intent: Intent) -> Ledger:
-    if intent.fresh and (aside := Ledger.set_aside(settings.data_dir, purpose="bin/ingest --fresh")):
+    if intent.fresh and (aside := set_aside(settings.data_dir, purpose="bin/ingest --fresh")):
         _log.info("the sidecar was set aside as %s", aside)
     return Ledger.open(settings.data_dir, purpose="bin/ingest")
 

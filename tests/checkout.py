@@ -1,4 +1,4 @@
-"""A small checkout of its own for tests of bin/: the real bin/ over a package of one file and requirements of no size."""
+"""A small checkout for the tests of bin/: the real bin/ over a package of one file and requirements of no size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,20 +56,7 @@ class Checkout:
         )
 
     def run(self, *words: str, **extra: str) -> Ran:
-        return self.run_as(self.command(*words), **extra)
-
-    def run_as(self, command: Sequence[str], cwd: Path | None = None, user: str | None = None, **extra: str) -> Ran:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            env=environment(**extra),
-            user=user,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
-        return Ran(done.returncode, json.loads(done.stdout or "{}"), done.stderr.splitlines())
+        return run(self.command(*words), environment(**extra))
 
     def require(self, *lines: str) -> None:
         """Replaces the requirements."""
@@ -80,6 +67,23 @@ class Checkout:
 
     def complete(self) -> set[Path]:
         return {path.parent for path in self.top.glob(".venv-*/complete")}
+
+
+def run(
+    command: Sequence[str], environment: Mapping[str, str], cwd: Path | None = None, user: str | None = None
+) -> Ran:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment,
+        user=user,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    return Ran(done.returncode, json.loads(done.stdout or "{}"), done.stderr.splitlines())
 
 
 def new_checkout(top: Path, python: str = sys.executable) -> Checkout:

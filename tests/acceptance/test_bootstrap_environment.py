@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import VERSION, Checkout, new_checkout, write_package, write_wheel
+from tests.checkout import VERSION, Checkout, environment, new_checkout, run, write_package, write_wheel
 from tests.harness import until
 
 SETTING_UP = "Setting up "
@@ -32,7 +32,8 @@ def test_the_first_command_says_one_line_and_the_second_none(checkout: Checkout)
     first = checkout.run("--flag", "two words", "exit", "7")
     second = checkout.run("exit", "0")
     assert (first.code, first.said["arguments"]) == (7, ["ingest", "--flag", "two words", "exit", "7"])
-    assert len(first.err) == 1 and first.err[0].startswith(SETTING_UP)
+    assert len(first.err) == 1
+    assert first.err[0].startswith(SETTING_UP)
     assert (second.code, second.err) == (0, [])
     assert (checkout.top / ".venv" / "bin" / "python").resolve() == Path(first.said["python"]).resolve()
 
@@ -44,7 +45,7 @@ def test_a_command_is_found_through_a_link_and_from_any_folder_and_imports_nothi
     (tmp_path / "elsewhere" / "json.py").write_text("raise SystemExit('a stranger was imported')")
     (tmp_path / "elsewhere" / "link").symlink_to(checkout.top / "bin" / "ingest")
     (tmp_path / "link to link").symlink_to(tmp_path / "elsewhere" / "link")
-    ran = checkout.run_as([str(tmp_path / "link to link"), "exit", "3"], cwd=tmp_path / "elsewhere")
+    ran = run([str(tmp_path / "link to link"), "exit", "3"], environment(), cwd=tmp_path / "elsewhere")
     assert (ran.code, ran.said["package"]) == (3, str(checkout.top / "datasync_ingest" / "__main__.py"))
 
 
@@ -66,10 +67,12 @@ def test_changed_requirements_replace_the_environment(checkout: Checkout, tmp_pa
     checkout.run()
     before = checkout.environments()
     checkout.require(str(write_wheel(tmp_path, "late_module")))
-    ran = checkout.run(*("import", "late_module"))
+    ran = checkout.run("import", "late_module")
     assert ran.code == 0
-    assert len(ran.err) == 1 and ran.err[0].startswith(SETTING_UP)
-    assert len(checkout.environments()) == 1 and checkout.environments() != before
+    assert len(ran.err) == 1
+    assert ran.err[0].startswith(SETTING_UP)
+    assert len(checkout.environments()) == 1
+    assert checkout.environments() != before
     assert checkout.run().err == []
 
 
@@ -113,13 +116,11 @@ def test_an_interrupted_set_up_heals(checkout: Checkout, signum: signal.Signals,
 
 
 def test_what_the_caller_ignores_stays_ignored(checkout: Checkout) -> None:
-    ran = checkout.run_as(["nohup", *checkout.command("exit", "0")])
-    assert ran.code == 0
-    with subprocess.Popen(
-        ["nohup", *checkout.command("import", "json")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    command = ["nohup", *checkout.command("import", "json")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment(), stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
-        process.stdout.readline()
+        assert process.stdout.readline()
         process.send_signal(signal.SIGHUP)
         process.communicate("go on\n", timeout=60)
     assert process.returncode == 0
@@ -127,11 +128,11 @@ def test_what_the_caller_ignores_stays_ignored(checkout: Checkout) -> None:
 
 def test_an_environment_whose_python_is_gone_or_another_is_made_anew(checkout: Checkout) -> None:
     checkout.run()
-    (environment,) = checkout.environments()
-    (environment / "bin" / "python").unlink()
+    (made,) = checkout.environments()
+    (made / "bin" / "python").unlink()
     assert checkout.run().err[0].startswith(SETTING_UP)
-    (environment / "bin" / "python").unlink()
-    (environment / "bin" / "python").symlink_to("/bin/sh")
+    (made / "bin" / "python").unlink()
+    (made / "bin" / "python").symlink_to("/bin/sh")
     ran = checkout.run()
     assert ran.code == 0
     assert ran.err[0].startswith(SETTING_UP)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import ast
 import errno
 import os
-import pwd
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import bootstrap
@@ -17,10 +15,11 @@ import environments
 import interpreters
 import pytest
 
-from tests.checkout import Checkout, Ran, new_checkout, write_wheel
+from tests.checkout import Checkout, Ran, environment, new_checkout, run, write_wheel
 from tests.harness import TOP
 
 OLD_PYTHONS = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/3.[6-9].*/bin/python"))
+PYTHONS = (sys.executable, "/usr/local/bin/python3", "/usr/bin/python3")
 UNREACHABLE = {"PIP_NO_INDEX": "", "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
 
 
@@ -86,7 +85,7 @@ def test_all_of_bin_can_be_read_by_python_3_6() -> None:
 
 
 def test_a_python_that_is_too_old_is_named_with_its_version() -> None:
-    sentence = interpreters.too_old_sentence((3, 8, 18), "/somewhere/python3")
+    sentence = interpreters.too_old_sentence((3, 8), "/somewhere/python3")
     assert "needs Python 3.10 or newer; /somewhere/python3 is Python 3.8," in sentence
 
 
@@ -107,8 +106,9 @@ def test_windows_is_told_of_wsl() -> None:
 OUTPUTS = [
     ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "The disk is full"),
     (
-        "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError(...: Failed to establish a new"
-        " connection: [Errno -2] Name or service not known')'\nERROR: No matching distribution found for tqdm==4.70.1",
+        "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError(...: Failed to"
+        " establish a new connection: [Errno -2] Name or service not known')'\n"
+        "ERROR: No matching distribution found for tqdm==4.70.1",
         "index cannot be reached",
     ),
     ("ERROR: No matching distribution found for psycopg2-binary==2.9.13", "no fitting file"),
@@ -130,21 +130,23 @@ def test_a_disk_that_cannot_be_written_gets_advice(number: int) -> None:
     assert bootstrap.advice(error) != bootstrap.advice(OSError(errno.EIO, "unknown"))
 
 
-@pytest.fixture
-def open_checkout() -> Iterator[Checkout]:
-    """One that every account can reach, and only this one can write."""
+def test_a_checkout_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    user = "nobody" if os.geteuid() == 0 else None  # root may write everywhere
+    python = next((path for path in PYTHONS if starts(path, user)), None)
+    if python is None:
+        pytest.skip("no Python that an account without rights can start")
     with tempfile.TemporaryDirectory() as folder:
+        checkout = new_checkout(Path(folder) / "checkout", python)
         os.chmod(folder, 0o755)
-        yield new_checkout(Path(folder) / "checkout", "python3")
+        os.chmod(checkout.top, 0o555)
+        require_refused(run(checkout.command(), environment(), user=user), "Permission denied", "pip install")
+        os.chmod(checkout.top, 0o755)
 
 
-def someone_without_rights() -> str | None:
-    """Root may write everywhere: then another account that can start this Python; None where nobody is found."""
-    if os.geteuid() != 0:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    for name in ("nobody", "daemon"):
-        with tempfile.TemporaryFile() as silence:
-            started = subprocess.run(["/bin/sh", "-c", "cd / && python3 -c ''"], user=name, stderr=silence, check=False)
-        if started.returncode == 0:
-            return name
-    return None
+def starts(python: str, user: str | None) -> bool:
+    """Whether this account can start it, and it is new enough."""
+    question = "import sys; sys.exit(sys.version_info < (3, 10))"
+    try:
+        return subprocess.run([python, "-c", question], user=user, stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:
+        return False

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from datasync_ingest.errors import AlreadyRunningError, DataDirectoryError, IngestError, LedgerDamagedError
-from datasync_ingest.ledger import FILE_NAME, SCHEMA_VERSION, Ledger, Walk
+from datasync_ingest.ledger import FILE_NAME, SCHEMA_VERSION, Ledger, Walk, set_aside
 from datasync_ingest.messages import CompletedPage, Counts, PageId, Position, RawPage, Receipt
 
 WALK = Walk("w1", until=Position(None, "u"), cursor=None, after=None, head=None, state="active")
@@ -141,12 +141,12 @@ def test_a_sidecar_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 def test_fresh_sets_the_sidecar_aside_and_loses_nothing(tmp_path: Path) -> None:
     with Ledger.open(tmp_path, purpose="test") as ledger:
         ledger.keep(total=5)
-    aside = Ledger.set_aside(tmp_path, purpose="test")
+    aside = set_aside(tmp_path, purpose="test")
     assert aside is not None
     assert aside.is_file()
     with Ledger.open(tmp_path, purpose="test") as ledger:
         assert ledger.fact("total") is None
-    assert Ledger.set_aside(tmp_path / "nothing here", purpose="test") is None
+    assert set_aside(tmp_path / "nothing here", purpose="test") is None
 
 
 def test_a_data_directory_that_is_a_file_is_a_named_error(tmp_path: Path) -> None:

@@ -1,0 +1,213 @@
+"""What the sidecar says: facts, walks, completed pages, runs and exports, each method one transaction."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import IngestError
+from ..messages import CompletedPage, Counts, PageId, Position, RawPage, Receipt
+from .sidecar import Sidecar
+
+_INSERT_PAGE = "INSERT OR IGNORE INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SELECT_PAGES = """
+    SELECT walk, sequence, cursor, next_cursor, ends_walk, page_limit, received, inserted, already_there, rejected,
+           repaired, after_position, first_position, last_position
+    FROM pages
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One way through the API's order, from `cursor` (None: the newest event) towards the oldest event or `until`."""
+
+    walk: str
+    until: Position | None
+    cursor: str | None
+    after: Position | None
+    head: Position | None
+    state: str
+
+
+class Ledger:
+    """Opened with `Ledger.open`, by the main process alone; a context manager that closes it."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+
+    @classmethod
+    def open(cls, directory: Path, *, purpose: str) -> Ledger:
+        """Opens or makes the sidecar in `directory`, see `Sidecar.open`."""
+        return cls(Sidecar.open(directory, purpose=purpose))
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._sidecar.close()
+
+    # --- facts: small values by name ---
+
+    def fact(self, name: str) -> Any:
+        """The value kept under `name`, None where there is none."""
+        row = self._sidecar.read("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def keep(self, **facts: Any) -> None:
+        """Keeps values that JSON can hold, each under its name."""
+        with self._sidecar.atomic() as connection:
+            rows = [(name, json.dumps(value)) for name, value in facts.items()]
+            connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
+
+    # --- walks ---
+
+    def begin(self, walk: Walk) -> None:
+        """Enters a new walk as active."""
+        texts = [_text(position) for position in (walk.until, walk.after, walk.head)]
+        with self._sidecar.atomic() as connection:
+            connection.execute(
+                "INSERT INTO walks (walk, number, until, cursor, after, head, state, begun_at)"
+                " VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM walks), ?, ?, ?, ?, 'active', ?)",
+                (walk.walk, texts[0], walk.cursor, texts[1], texts[2], time.time()),
+            )
+
+    def end(self, walk: str, state: str) -> None:
+        """`finished`, or in a word why it was given up."""
+        with self._sidecar.atomic() as connection:
+            connection.execute("UPDATE walks SET state = ?, ended_at = ? WHERE walk = ?", (state, time.time(), walk))
+
+    def walks(self) -> list[Walk]:
+        """In the order in which they were begun."""
+        rows = self._sidecar.read("SELECT walk, until, cursor, after, head, state FROM walks ORDER BY number")
+        return [Walk(w, _position(u), c, _position(a), _position(h), s) for w, u, c, a, h, s in rows]
+
+    # --- pages ---
+
+    def complete(self, page: RawPage, receipt: Receipt) -> bool:
+        """Marks a page whose receipt is here. False: it was marked before, and nothing changed."""
+        completed = CompletedPage(
+            page.page,
+            page.cursor,
+            page.next_cursor,
+            page.ends_walk,
+            page.limit,
+            receipt.counts,
+            page.after,
+            page.first,
+            page.last,
+        )
+        with self._sidecar.atomic() as connection:
+            marked = connection.execute(_INSERT_PAGE, _page_row(completed)).rowcount == 1
+            if marked and page.page.sequence == 0:
+                connection.execute(
+                    "UPDATE walks SET head = coalesce(head, ?) WHERE walk = ?", (_text(page.first), page.page.walk)
+                )
+            return marked
+
+    def adopt_pages(self, pages: Iterable[CompletedPage]) -> int:
+        """Marks pages that the database has and the sidecar does not; unknown walks are entered as active.
+
+        Returns how many were new.
+        """
+        with self._sidecar.atomic() as connection:
+            before = connection.total_changes
+            connection.executemany(_INSERT_PAGE, map(_page_row, pages))
+            adopted = connection.total_changes - before
+            connection.execute(
+                "INSERT INTO walks (walk, number, until, cursor, after, head, state, begun_at)"
+                " SELECT walk, (SELECT coalesce(max(number), 0) FROM walks) + row_number() OVER (ORDER BY walk),"
+                "        NULL, cursor, after_position, first_position, 'active', ?"
+                " FROM pages WHERE walk NOT IN (SELECT walk FROM walks)"
+                " AND (walk, sequence) IN (SELECT walk, min(sequence) FROM pages GROUP BY walk)",
+                (time.time(),),
+            )
+            return adopted
+
+    def pages(self, walk: str | None = None) -> list[CompletedPage]:
+        """The completed pages of one walk, or of all, in the order of their sequence."""
+        condition = "" if walk is None else " WHERE walk = ?"
+        rows = self._sidecar.read(
+            f"{_SELECT_PAGES}{condition} ORDER BY walk, sequence", () if walk is None else (walk,)
+        )
+        return [_completed(row) for row in rows]
+
+    # --- runs and exports ---
+
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """Enters the block into the history of runs, with its ending; a run without one was killed."""
+        with self._sidecar.atomic() as connection:
+            run = connection.execute("INSERT INTO runs (begun_at) VALUES (?)", (time.time(),)).lastrowid
+        exit_code, ending = 1, "unexpected error"
+        try:
+            yield
+            exit_code, ending = 0, "ended"
+        except IngestError as error:
+            exit_code, ending = error.exit_code, str(error)
+            raise
+        finally:
+            with self._sidecar.atomic() as connection:
+                connection.execute(
+                    "UPDATE runs SET ended_at = ?, exit_code = ?, ending = ? WHERE run = ?",
+                    (time.time(), exit_code, ending, run),
+                )
+
+    def exported(self, path: str, *, ids: int, size: int, sha256: str) -> None:
+        """A complete export was written; `size` is bytes."""
+        with self._sidecar.atomic() as connection:
+            connection.execute(
+                "INSERT INTO exports (path, ids, bytes, sha256, exported_at) VALUES (?, ?, ?, ?, ?)",
+                (path, ids, size, sha256, time.time()),
+            )
+
+
+def _text(position: Position | None) -> str | None:
+    return None if position is None else position.to_text()
+
+
+def _position(text: str | None) -> Position | None:
+    return None if text is None else Position.from_text(text)
+
+
+def _page_row(page: CompletedPage) -> tuple[object, ...]:
+    counts = page.counts
+    return (
+        page.page.walk,
+        page.page.sequence,
+        page.cursor,
+        page.next_cursor,
+        page.ends_walk,
+        page.limit,
+        counts.received,
+        counts.inserted,
+        counts.already_there,
+        counts.rejected,
+        counts.repaired,
+        _text(page.after),
+        _text(page.first),
+        _text(page.last),
+        time.time(),
+    )
+
+
+def _completed(row: tuple[Any, ...]) -> CompletedPage:
+    return CompletedPage(
+        PageId(row[0], row[1]),
+        cursor=row[2],
+        next_cursor=row[3],
+        ends_walk=bool(row[4]),
+        limit=row[5],
+        counts=Counts(*row[6:11]),
+        after=_position(row[11]),
+        first=_position(row[12]),
+        last=_position(row[13]),
+    )

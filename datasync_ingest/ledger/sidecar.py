@@ -1,0 +1,190 @@
+"""The sidecar's file: its lock, its connection and pragmas, its schema, its errors. The only room that opens SQLite.
+
+It has one writer, the main process, which holds `ledger.lock` from opening to closing. It can be rebuilt from the
+database's `ingested_pages`; what it alone knows (rate-limit windows, run history, the key's clock) is worth a wait,
+never an event.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from ..errors import AlreadyRunningError, DataDirectoryError, DiskFullError, LedgerDamagedError
+
+FILE_NAME = "ledger.sqlite3"
+LOCK_NAME = "ledger.lock"
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE walks (
+        walk TEXT PRIMARY KEY,
+        number INTEGER NOT NULL UNIQUE,         -- in the order in which they were begun
+        until TEXT,                             -- the position at which a top-up meets what an older walk has read
+        cursor TEXT,                            -- where the first page starts: NULL is the newest event
+        after TEXT,                             -- the position before the first page, where it is not the newest event
+        head TEXT,                              -- the newest position that this walk, or the one it continues, has read
+        state TEXT NOT NULL,                    -- active, finished, or why it was given up
+        begun_at REAL NOT NULL,
+        ended_at REAL
+    ) WITHOUT ROWID;
+    CREATE TABLE pages (
+        walk TEXT NOT NULL, sequence INTEGER NOT NULL,
+        cursor TEXT, next_cursor TEXT, ends_walk INTEGER NOT NULL, page_limit INTEGER NOT NULL,
+        received INTEGER NOT NULL, inserted INTEGER NOT NULL, already_there INTEGER NOT NULL,
+        rejected INTEGER NOT NULL, repaired INTEGER NOT NULL,
+        after_position TEXT, first_position TEXT, last_position TEXT,
+        completed_at REAL NOT NULL,
+        PRIMARY KEY (walk, sequence)
+    ) WITHOUT ROWID;
+    CREATE TABLE runs (
+        run INTEGER PRIMARY KEY, begun_at REAL NOT NULL, ended_at REAL, exit_code INTEGER, ending TEXT
+    );
+    CREATE TABLE exports (
+        export INTEGER PRIMARY KEY, path TEXT NOT NULL, ids INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        sha256 TEXT NOT NULL, exported_at REAL NOT NULL
+    );
+"""
+
+
+class Sidecar:
+    """One open SQLite file under one lock."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, lock: IO[str]) -> None:
+        self._connection = connection
+        self._path = path
+        self._lock = lock
+
+    @classmethod
+    def open(cls, directory: Path, *, purpose: str) -> Sidecar:
+        """Opens or makes the file in `directory` and holds its lock until `close` or death.
+
+        Raises AlreadyRunningError naming who holds it, DataDirectoryError, LedgerDamagedError, DiskFullError.
+        """
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = _take_lock(directory / LOCK_NAME, purpose)
+        except OSError as error:
+            raise DataDirectoryError(
+                f"The data directory {directory} cannot be used: {error.strerror}.",
+                hint="Set DATA_DIR (or --data-dir) to a directory that you may write to.",
+            ) from None
+        path = directory / FILE_NAME
+        try:
+            return cls(_connect(path), path, lock)
+        except BaseException:
+            lock.close()
+            raise
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._connection.close()
+        self._lock.close()
+
+    def read(self, statement: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
+        """The rows of a SELECT. Raises LedgerDamagedError, DataDirectoryError."""
+        try:
+            return self._connection.execute(statement, parameters)
+        except sqlite3.Error as error:
+            raise _named(error, self._path) from error
+
+    @contextmanager
+    def atomic(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it, or none of it. Raises DiskFullError, LedgerDamagedError, DataDirectoryError."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise _named(error, self._path) from error
+
+
+def set_aside(directory: Path, *, purpose: str) -> Path | None:
+    """Renames the file so that the next `open` begins anew; returns its new name, None where there was none.
+
+    Raises AlreadyRunningError.
+    """
+    path = directory / FILE_NAME
+    if not path.exists():
+        return None
+    with _take_lock(directory / LOCK_NAME, purpose):
+        aside = path.with_name(f"{FILE_NAME}.{time.strftime('%Y%m%dT%H%M%S')}.{os.getpid()}")
+        for suffix in ("-wal", "-shm", ""):
+            if (old := Path(f"{path}{suffix}")).exists():
+                old.rename(f"{aside}{suffix}")
+    return aside
+
+
+def _take_lock(path: Path, purpose: str) -> IO[str]:
+    """A lock that dies with its owner; the file says who that is, for the one who is kept out."""
+    lock = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        owner = lock.read().strip() or "another process"
+        lock.close()
+        raise AlreadyRunningError(
+            f"{path.parent} is in use by {owner}.",
+            hint="Wait until it has ended, or stop it with Ctrl-C; nothing is lost by that.",
+        ) from None
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"{purpose} (process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')})\n")
+    lock.flush()
+    return lock
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+        try:
+            # Readers (a second terminal) never wait for the writer. NORMAL in WAL mode survives the process's death;
+            # a power cut may take the last marks back, which the reconciliation with the database puts right.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            _prepare_schema(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+    except sqlite3.Error as error:
+        raise _named(error, path) from error
+
+
+def _prepare_schema(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise LedgerDamagedError(
+            f"The sidecar {path} was written by a newer version of this program (its version {version}, ours"
+            f" {SCHEMA_VERSION}).",
+            hint="Use the newer version, or --fresh to set the sidecar aside and rebuild it from the database.",
+        )
+    if version == 0:
+        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def _named(error: sqlite3.Error, path: Path) -> Exception:
+    code = getattr(error, "sqlite_errorname", "")  # Python 3.11 and later
+    if code == "SQLITE_FULL" or (not code and "full" in str(error)):
+        return DiskFullError(f"The sidecar {path} cannot grow: {error}.", hint="Make room and run the command again.")
+    if isinstance(error, sqlite3.OperationalError):
+        return DataDirectoryError(
+            f"The sidecar {path} cannot be used: {error}.", hint="Check the disk and the rights of the data directory."
+        )
+    return LedgerDamagedError(
+        f"The sidecar {path} cannot be read: {error}.",
+        hint="Move the file away and run the command again: the sidecar is rebuilt from the database.",
+    )

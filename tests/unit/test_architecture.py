@@ -1,0 +1,124 @@
+"""The cut between the rooms, held by their imports and by the names that they use."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "datasync_ingest"
+MODULES = {
+    str(path.relative_to(PACKAGE).with_suffix("")).replace("/", "."): path for path in sorted(PACKAGE.rglob("*.py"))
+}
+PIPELINE = {name: path for name, path in MODULES.items() if not name.startswith("simulator")}
+
+
+def imports(name: str) -> Iterator[str]:
+    """What a module imports: full names of other packages, `.room` for rooms of this one."""
+    package = name.split(".")[:-1]
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module or ""
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
+            yield "." + ".".join(base) if base else "."
+            yield from ("." + ".".join([*base, alias.name]) for alias in node.names)
+
+
+def importers_of(prefix: str, modules: dict[str, Path] = PIPELINE) -> set[str]:
+    return {
+        name for name in modules if any(found == prefix or found.startswith(f"{prefix}.") for found in imports(name))
+    }
+
+
+def users_of(attribute: str) -> set[str]:
+    """Modules in whose code `attribute` (such as `os.environ`) is written."""
+    return {
+        name
+        for name, path in PIPELINE.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == attribute
+    }
+
+
+def calls_of(function: str) -> set[str]:
+    return {
+        name
+        for name, path in PIPELINE.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function
+    }
+
+
+@pytest.mark.parametrize(
+    ("library", "rooms"),
+    [
+        ("sqlite3", {"ledger.sidecar"}),
+        ("tqdm", {"progress"}),
+        ("dotenv", {"settings"}),
+        ("argparse", {"cli"}),
+        ("requests", {"api.client"}),
+        ("urllib3", {"api.client"}),
+        ("multiprocessing", {"pools.processes", "pools.inline"}),
+    ],
+)
+def test_a_library_is_known_to_its_rooms_alone(library: str, rooms: set[str]) -> None:
+    assert importers_of(library) == rooms
+
+
+def test_only_the_postgres_rooms_know_psycopg2() -> None:
+    assert importers_of("psycopg2")
+    assert all(name.startswith("postgres.") for name in importers_of("psycopg2"))
+
+
+def test_only_the_demo_knows_the_simulator_and_the_command_line_that_starts_it() -> None:
+    assert importers_of(".simulator") == {"demo", "cli"}
+
+
+def test_the_simulator_knows_nothing_of_the_pipeline_but_its_errors() -> None:
+    for name in MODULES:
+        if name.startswith("simulator"):
+            own = {found for found in imports(name) if found.startswith(".") and not found.startswith(".simulator")}
+            assert {found.split(".")[1] for found in own} <= {"", "errors", "__version__"}, (name, own)
+
+
+def test_nobody_knows_the_command_line() -> None:
+    assert importers_of(".cli") == set()
+
+
+def test_a_worker_knows_no_queue_and_no_pool() -> None:
+    assert not {found for found in imports("worker") if "pool" in found or "queue" in found or "processes" in found}
+
+
+def test_only_the_run_and_the_loop_wire_walk_and_pool_together() -> None:
+    both = importers_of(".pools") & (importers_of(".walk") | importers_of(".walk_thread"))
+    assert both <= {"ingest", "copying"}
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    assert users_of("os.environ") | users_of("os.getenv") <= {
+        "settings",
+        "postgres.programs",
+        "postgres.embedded",
+        "psql",
+    }
+
+
+def test_only_two_rooms_speak() -> None:
+    assert calls_of("print") == {"cli", "progress"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_says_first_what_it_is_for(name: str) -> None:
+    docstring = ast.get_docstring(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+    assert docstring
+    assert len(docstring.splitlines()[0]) > 20
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_one_room(name: str) -> None:
+    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= 330
