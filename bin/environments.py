@@ -46,6 +46,10 @@ CAUSES = (
         ),
         "The package index cannot be reached: check the network, the proxy (HTTPS_PROXY) and PIP_INDEX_URL.",
     ),
+    (
+        ("(from versions: none)",),  # all that pip says of an unreachable index when it is told not to try again
+        "The package index cannot be reached or does not know a package: check network, proxy and PIP_INDEX_URL.",
+    ),
     (("No matching distribution found",), "The package index has no fitting file for this Python on this platform."),
 )
 UNKNOWN_CAUSE = "pip could not install the requirements."
@@ -58,6 +62,11 @@ class Environment(NamedTuple):
     requirements: "tuple[str, ...]"
     prefix: str
     key: str
+
+    @property
+    def name(self) -> str:
+        """What people are told of it, without Python and hash."""
+        return ".venv-test" if "-test-" in self.prefix else LINK
 
     @property
     def directory(self) -> str:

@@ -24,6 +24,10 @@ class Balance:
         """How many events the table and the rejects are short of the total; 0 where there is no total."""
         return max(0, (self.total or 0) - self.holdings.events - self.holdings.rejected)
 
+    def verdict(self) -> tuple[int, str]:
+        """Exit code and ending of a run that leaves things like this."""
+        return (IncompleteError.exit_code, f"{self.missing:,} events missing") if self.missing else (0, "complete")
+
     def require_complete(self) -> None:
         """Raises IncompleteError with the numbers."""
         if self.missing:

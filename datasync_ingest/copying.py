@@ -21,6 +21,7 @@ from .stopping import StopRequest, Wake
 from .walk_thread import WalkThread
 
 TICK_S = 0.25  # how often the progress line is refreshed
+FETCHING_FACT = "fetching"
 _END_GRACE_S = 5.0  # for workers that have nothing left to do
 
 _log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Copier:
 
     def _remember(self, *, settled: bool) -> None:
         """Puts down what the next run needs of the rate limit, when it has changed."""
-        facts = {"fetching": self._fetcher.state(settled=settled), "total": self._meter.total}
+        facts = {FETCHING_FACT: self._fetcher.state(settled=settled), "total": self._meter.total}
         if facts != self._remembered:
             self._ledger.keep(**facts)
             self._remembered = facts

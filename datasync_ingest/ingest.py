@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from typing import Any
 
 from .api.fetching import PageFetcher
 from .books import Balance, reconcile
-from .copying import Copier
-from .errors import CursorExpiredError
-from .key_clock import KeyClock
+from .copying import FETCHING_FACT, Copier
+from .errors import CursorExpiredError, LedgerDamagedError
+from .key_clock import KEY_FACT, KeyClock
 from .ledger import Ledger, set_aside
 from .meter import Meter
 from .plan import ACTIVE, FINISHED, Plan, branch, is_over, next_plan
@@ -52,12 +53,12 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
         wake = enter(closing(Wake()))
         stop = enter(stop_on_signals(wake))
         ledger = enter(_ledger(settings, intent))
-        enter(ledger.run())
+        ending = enter(ledger.run())
         conninfo = enter(database(settings, say=_log.info))
         source = enter(SourceDatabase(conninfo.reveal(), patience_s=START_PATIENCE_S, waiting=_log.warning))
         holdings = _reconciled(settings, intent, ledger, source)
         fetcher = enter(closing(PageFetcher(settings)))
-        fetcher.restore(ledger.fact("fetching"))
+        fetcher.restore(ledger.fact(FETCHING_FACT))
         key_clock = KeyClock(ledger, key)
         meter = Meter(holdings, fetcher.activity, fetcher.pacer, key_clock, total=ledger.fact("total"))
         options = WorkerOptions(conninfo, intent.writer, settings.db_patience)
@@ -78,13 +79,29 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
         key_clock.first_call()
         pool.start()
         balance = _walk_until_balanced(ledger, source, copier, meter)
+        ending.exit_code, ending.sentence = balance.verdict()
         return meter.summary(balance, demo=settings.demo)
 
 
 def _ledger(settings: Settings, intent: Intent) -> Ledger:
-    if intent.fresh and (aside := set_aside(settings.data_dir, purpose="bin/ingest --fresh")):
+    if not intent.fresh:
+        return Ledger.open(settings.data_dir, purpose="bin/ingest")
+    kept = _facts_that_outlive_the_sidecar(settings)
+    if aside := set_aside(settings.data_dir, purpose="bin/ingest --fresh"):
         _log.info("the sidecar was set aside as %s", aside)
-    return Ledger.open(settings.data_dir, purpose="bin/ingest")
+    ledger = Ledger.open(settings.data_dir, purpose="bin/ingest --fresh")
+    ledger.keep(**kept)
+    return ledger
+
+
+def _facts_that_outlive_the_sidecar(settings: Settings) -> dict[str, Any]:
+    """The key's clock and the rate limit's window go on whatever becomes of the sidecar; a garbage one has none."""
+    try:
+        with Ledger.open(settings.data_dir, purpose="bin/ingest --fresh") as old:
+            found = {name: old.fact(name) for name in (KEY_FACT, FETCHING_FACT)}
+            return {name: value for name, value in found.items() if value is not None}
+    except LedgerDamagedError:
+        return {}
 
 
 def _reconciled(settings: Settings, intent: Intent, ledger: Ledger, source: SourceDatabase) -> Holdings:

@@ -10,7 +10,7 @@ from .ledger import Ledger
 from .settings import Secret
 
 KEY_LIFE_S = 3 * 3600.0
-_FACT = "key_first_used"
+KEY_FACT = "key_first_used"
 
 
 class KeyClock:
@@ -26,14 +26,14 @@ class KeyClock:
         """The first keyed call is about to be made; later ones change nothing."""
         if self._first_used_at is None:
             self._first_used_at = self._wall()
-            self._ledger.keep(**{_FACT: {"digest": self._digest, "at": self._first_used_at}})
+            self._ledger.keep(**{KEY_FACT: {"digest": self._digest, "at": self._first_used_at}})
 
     def left_s(self) -> float | None:
         """Seconds until the key ends; None before its first call."""
         return None if self._first_used_at is None else self._first_used_at + KEY_LIFE_S - self._wall()
 
     def _known(self) -> float | None:
-        fact = self._ledger.fact(_FACT)
+        fact = self._ledger.fact(KEY_FACT)
         return float(fact["at"]) if fact is not None and fact["digest"] == self._digest else None
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from datasync_ingest.postgres.embedded import embedded_postgres
 from datasync_ingest.simulator.process import SimulatorProcess
-
 from tests.harness import API_KEY, Database, Workplace, new_database
 
 _NUMBERS = itertools.count(1)

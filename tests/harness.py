@@ -18,16 +18,15 @@ import psutil
 import psycopg2
 from psycopg2.extensions import make_dsn
 
+from tests.isolation import without_user_settings
+
 TOP = Path(__file__).resolve().parent.parent
 API_KEY = "key-for-tests"
-# What must not reach a test from the person who runs it.
-_FOREIGN = ("PG", "TARGET_", "DATABASE_URL", "API_", "DATA_DIR", "BATCH_SIZE", "WORKER_", "RATE_LIMIT", "STOP_", "DB_")
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
     """This process's environment without any setting of the program, and with `extra`."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(_FOREIGN)}
-    return {**kept, "PYTHONPATH": str(TOP), "PYTHONWARNINGS": "error", **extra}
+    return {**without_user_settings(os.environ), "PYTHONPATH": str(TOP), "PYTHONWARNINGS": "error", **extra}
 
 
 def until(condition: Callable[[], Any], *, timeout_s: float = 30.0, what: str = "the condition") -> Any:

@@ -34,6 +34,14 @@ class Walk:
     state: str
 
 
+@dataclass(slots=True)
+class RunEnding:
+    """How a run ended; to be said by the one who runs it, unless an IngestError says it."""
+
+    exit_code: int = 1
+    sentence: str = "unexpected error"
+
+
 class Ledger:
     """Opened with `Ledger.open`, by the main process alone; a context manager that closes it."""
 
@@ -143,22 +151,21 @@ class Ledger:
     # --- runs and exports ---
 
     @contextmanager
-    def run(self) -> Iterator[None]:
+    def run(self) -> Iterator[RunEnding]:
         """Enters the block into the history of runs, with its ending; a run without one was killed."""
         with self._sidecar.atomic() as connection:
             run = connection.execute("INSERT INTO runs (begun_at) VALUES (?)", (time.time(),)).lastrowid
-        exit_code, ending = 1, "unexpected error"
+        ending = RunEnding()
         try:
-            yield
-            exit_code, ending = 0, "ended"
+            yield ending
         except IngestError as error:
-            exit_code, ending = error.exit_code, str(error)
+            ending.exit_code, ending.sentence = error.exit_code, str(error)
             raise
         finally:
             with self._sidecar.atomic() as connection:
                 connection.execute(
                     "UPDATE runs SET ended_at = ?, exit_code = ?, ending = ? WHERE run = ?",
-                    (time.time(), exit_code, ending, run),
+                    (time.time(), ending.exit_code, ending.sentence, run),
                 )
 
     def exported(self, path: str, *, ids: int, size: int, sha256: str) -> None:

@@ -20,7 +20,7 @@ from tests.harness import TOP
 
 OLD_PYTHONS = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/3.[6-9].*/bin/python"))
 PYTHONS = (sys.executable, "/usr/local/bin/python3", "/usr/bin/python3")
-UNREACHABLE = {"PIP_NO_INDEX": "", "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
+UNREACHABLE = {"PIP_NO_INDEX": "", "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1"}
 
 
 @pytest.fixture
@@ -39,7 +39,12 @@ def require_refused(ran: Ran, *words: str) -> None:
 # What is wrong | requirements | environment | what is said
 INDEX_FAULTS = {
     "the index is away": ("nothing-of-that-name==1", UNREACHABLE, ("index cannot be reached", "PIP_INDEX_URL")),
-    "the index does not have it": ("nothing-of-that-name==1", {}, ("no fitting file", "No matching distribution")),
+    "the index is away, one try": (
+        "nothing-of-that-name==1",
+        {**UNREACHABLE, "PIP_RETRIES": "0"},
+        ("cannot be reached",),
+    ),
+    "the index does not know it": ("nothing-of-that-name==1", {}, ("does not know a package", "nothing-of-that-name")),
     "the file cannot be read": ("not a requirement!", {}, ("pip could not install", "not a requirement!")),
 }
 
@@ -111,7 +116,11 @@ OUTPUTS = [
         "ERROR: No matching distribution found for tqdm==4.70.1",
         "index cannot be reached",
     ),
-    ("ERROR: No matching distribution found for psycopg2-binary==2.9.13", "no fitting file"),
+    (
+        "ERROR: Could not find a version that satisfies the requirement tqdm==9 (from versions: 1.0, 2.0)\n"
+        "ERROR: No matching distribution found for tqdm==9",
+        "no fitting file",
+    ),
     ("something that nobody has seen", "pip could not install"),
 ]
 

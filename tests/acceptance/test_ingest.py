@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from datasync_ingest.simulator.process import SimulatorProcess
 
+from datasync_ingest.simulator.process import SimulatorProcess
 from tests.harness import API_KEY, Database, Workplace
 
 Start = Callable[..., SimulatorProcess]
@@ -184,7 +184,10 @@ def test_damaged_events_still_arrive_with_their_ids(
 
 @pytest.mark.parametrize(
     "fault",
-    "500 502 503 504 429 429-no-retry-after 429-http-date reset cut html no-cursor empty repeat-cursor".split(),
+    [
+        *("500", "502", "503", "504", "429", "429-no-retry-after", "429-http-date"),
+        *("reset", "cut", "html", "no-cursor", "empty", "repeat-cursor"),
+    ],
 )
 def test_a_fault_of_the_server_costs_a_retry_and_no_event(
     fault: str, simulator: Start, workplace: Workplace, database: Database

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from datasync_ingest.simulator.process import SimulatorProcess
 
 from datasync_ingest.pools.processes import PAGES_QUEUED_PER_WORKER
+from datasync_ingest.simulator.process import SimulatorProcess
 from tests.acceptance.test_ingest import require_exact
 from tests.harness import Database, Workplace, alive, family, kill, until
 

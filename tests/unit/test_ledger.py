@@ -109,12 +109,12 @@ def test_the_lock_dies_with_its_owner(tmp_path: Path) -> None:
 
 def test_the_history_of_runs_says_how_each_ended(tmp_path: Path) -> None:
     with Ledger.open(tmp_path, purpose="test") as ledger:
-        with ledger.run():
-            pass
+        with ledger.run() as ending:
+            ending.exit_code, ending.sentence = 0, "complete"
         with pytest.raises(DataDirectoryError), ledger.run():
             raise DataDirectoryError("no room")
     rows = sqlite3.connect(tmp_path / FILE_NAME).execute("SELECT exit_code, ending FROM runs ORDER BY run").fetchall()
-    assert rows == [(0, "ended"), (2, "no room")]
+    assert rows == [(0, "complete"), (2, "no room")]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""`bin/bench`: the program beside what the machine can do at most, measured side by side in one run."""
