@@ -24,6 +24,8 @@ from typing import Callable, Iterator, NamedTuple  # noqa: UP035 - as in Python 
 
 from interpreters import SetUpError, require_venv
 
+PROGRAM = ("requirements.txt",)
+TOOLS = ("requirements.txt", "tests/requirements.txt")
 STAMP = "complete"
 LOCK = ".venv.lock"
 LINK = ".venv"
@@ -59,14 +61,14 @@ class Environment(NamedTuple):
     """Where one environment is and what goes into it; says nothing about whether it is there yet."""
 
     top: str
+    name: str
     requirements: "tuple[str, ...]"
-    prefix: str
     key: str
 
     @property
-    def name(self) -> str:
-        """What people are told of it, without Python and hash."""
-        return ".venv-test" if "-test-" in self.prefix else LINK
+    def prefix(self) -> str:
+        """Of the folders that it replaces: for the same purpose and the same version of Python."""
+        return f"{self.name}-{sys.implementation.cache_tag}-"
 
     @property
     def directory(self) -> str:
@@ -95,26 +97,23 @@ def ready_python(top: str, tools: bool, say: "Callable[[str], None]") -> str:
     environment = _described(top, tools)
     if not _leased(environment):
         with _making(environment, say) as lock:
-            if not _leased(environment):  # the command that we waited for has made it
-                say(f"Setting up {os.path.join(top, LINK)} (once, about 20 s) ...")
+            if not _leased(environment):  # the command that we waited for has not made it
+                say(f"Setting up {os.path.join(top, environment.name)} (once, about 20 s) ...")
                 _make(environment, lock)
-                _remove_unused(environment)
-                if not tools:
-                    _link(environment)
                 _leased(environment)
+                _remove_unused(environment)
     return environment.python
 
 
 def _described(top: str, tools: bool) -> Environment:
     """The hash also covers the folder, which an environment cannot leave, and the platform: several can share one."""
-    names = ("requirements.txt", "tests/requirements.txt") if tools else ("requirements.txt",)
-    requirements = tuple(os.path.join(top, name) for name in names)
+    name, files = (".venv-test", TOOLS) if tools else (LINK, PROGRAM)
+    requirements = tuple(os.path.join(top, file) for file in files)
     content = hashlib.sha256("\n".join((LAYOUT, ascii(top), sysconfig.get_platform())).encode())
     for path in requirements:
         with open(path, "rb") as text:
             content.update(hashlib.sha256(text.read()).digest())
-    prefix = "{}-{}{}-".format(LINK, "test-" if tools else "", sys.implementation.cache_tag)
-    return Environment(top, requirements, prefix, content.hexdigest())
+    return Environment(top, name, requirements, content.hexdigest())
 
 
 def _leased(environment: Environment) -> bool:
@@ -141,7 +140,7 @@ def _making(environment: Environment, say: "Callable[[str], None]") -> "Iterator
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"Waiting for another command that is setting up {LINK} ...")
+            say("Waiting for another command that is setting up its environment ...")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock
     finally:
@@ -158,6 +157,8 @@ def _make(environment: Environment, lock: int) -> None:
     _call([sys.executable, "-I", "-m", "venv", "--prompt", "datasync_ingest", environment.directory], lock)
     _call([*python, *pip, *wanted], lock)
     _put_first_on_path(environment)
+    if environment.name == LINK:
+        _link(environment)
     with open(environment.stamp + ".new", "wb") as stamp:
         stamp.write(os.fsencode(environment.stamp_text))
     os.replace(environment.stamp + ".new", environment.stamp)
@@ -184,7 +185,7 @@ def failure_sentence(output: str) -> str:
     lines = ["    " + line for line in output.splitlines() if line.strip()]
     return "\n".join(
         [
-            f"Setting up {LINK} failed. {cause}",
+            f"The set-up failed. {cause}",
             "Nothing is lost: run the same command again once that is mended. The last lines of the output:",
             *lines[-LINES_OF_PIP:],
         ]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from . import __version__, settings
-from .errors import ConfigurationError, IngestError
+from .errors import ConfigurationError, IngestError, StoppedError
 from .progress import STYLES, Display, display, export_bar, logging_to, mask
 from .settings import Settings
 
@@ -172,7 +172,8 @@ def _guarded(options: argparse.Namespace, command: _Command) -> int:
         finally:
             shown.close()
     except IngestError as error:
-        _tell(f"{error}\n{error.hint}" if error.hint else str(error), chosen, debug=options.debug)
+        kind = "" if isinstance(error, StoppedError) else "error: "
+        _tell(f"{kind}{error}" + (f"\n{error.hint}" if error.hint else ""), chosen, debug=options.debug)
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -181,7 +182,7 @@ def _guarded(options: argparse.Namespace, command: _Command) -> int:
         return 128 + signal.SIGPIPE
     except Exception as error:
         _tell(
-            f"Unexpected error: {type(error).__name__}: {error}\nThis is a bug. What was committed stays, and the same"
+            f"unexpected error: {type(error).__name__}: {error}\nThis is a bug. What was committed stays, and the same"
             " command goes on from there. Please report it with the output of the same command with --debug.",
             chosen,
             debug=options.debug,
@@ -192,7 +193,7 @@ def _guarded(options: argparse.Namespace, command: _Command) -> int:
 def _tell(text: str, chosen: Settings | None, *, debug: bool) -> None:
     if debug:
         print(mask(traceback.format_exc(), chosen), file=sys.stderr)
-    print(mask(f"error: {text}", chosen), file=sys.stderr)
+    print(mask(text, chosen), file=sys.stderr)
 
 
 def _discard_stdout() -> None:

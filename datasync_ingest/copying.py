@@ -71,7 +71,7 @@ class Copier:
                 break
             self._step(walk)
         if self._stop:
-            raise self._stop.error()
+            raise self._stop.error(self._meter.snapshot(0).standing())
         if walk.error is not None:
             raise walk.error
         self._show()

@@ -42,6 +42,10 @@ class Snapshot:
     key_left_s: float | None
     waiting: str
 
+    def standing(self) -> str:
+        """Half a sentence for the one who stops a run."""
+        return f"{self.committed:,} of {'unknown' if self.total is None else f'{self.total:,}'} events are in the table"
+
     def status(self) -> str:
         """The line under the bar."""
         parts = [f"{self.rate:,.0f} events/s"]

@@ -58,10 +58,11 @@ class StopRequest:
         """From here on a signal sets the flag only; before, it raises StoppedError where the program stands."""
         self._deferred = True
 
-    def error(self) -> StoppedError:
+    def error(self, standing: str = "") -> StoppedError:
+        """The ending of a run that was stopped; `standing` says how things stand."""
         assert self.signum is not None, "asked for the error of a stop that nobody asked for"
         name = signal.Signals(self.signum).name
-        return StoppedError(self.signum, f"Stopped by {name}.")
+        return StoppedError(self.signum, f"Stopped by {name}{standing and ': '}{standing}.")
 
     def received(self, signum: int, frame: FrameType | None) -> None:
         """The handler."""

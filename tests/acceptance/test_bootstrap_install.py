@@ -15,6 +15,8 @@ from tests.checkout import environment
 from tests.harness import TOP
 
 COMMANDS = ("datasync-ingest", "datasync-export-ids", "datasync-psql", "datasync-simulate-api")
+# Offline; the last, as pip below 23.1, which comes with Python 3.10, still builds the old way unless it is told.
+OPTIONS = ("--no-deps", "--no-build-isolation", "--use-pep517")
 DATA_FILES = ("LICENSE", "py.typed", "postgres/schema.sql")
 
 
@@ -30,14 +32,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (packages,) = folder.glob("venv/lib/python*/site-packages")
     (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     done = subprocess.run(
-        [folder / "venv/bin/python", "-m", "pip", "install", "--no-deps", "--no-build-isolation", folder],
+        [folder / "venv/bin/python", "-m", "pip", "install", *OPTIONS, folder],
         env=environment(),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "eprecat" not in done.stdout + done.stderr
+    assert "deprecat" not in (done.stdout + done.stderr).lower()
     return folder / "venv"
 
 

@@ -54,7 +54,7 @@ def test_a_failed_installation_says_why_and_heals(
     checkout: Checkout, tmp_path: Path, line: str, extra: dict[str, str], words: tuple[str, ...]
 ) -> None:
     checkout.require(line)
-    require_refused(checkout.run(**extra), "error: Setting up .venv failed.", "Nothing is lost", *words)
+    require_refused(checkout.run(**extra), "error: The set-up failed.", "Nothing is lost", *words)
     assert checkout.complete() == set()
     checkout.require(str(write_wheel(tmp_path, "some_module")))
     assert checkout.run().code == 0
