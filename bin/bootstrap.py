@@ -54,9 +54,9 @@ def run_module(module: str, tools: bool = False) -> None:
 def _endings() -> "Iterator[None]":
     """The one place where an ending of the set-up becomes a sentence and an exit code."""
     try:
-        _stop_by_exception()
         require_platform()
         require_new_python()
+        _stop_by_exception()
         yield
     except SetUpError as error:
         _refuse(str(error))

@@ -74,7 +74,7 @@ class Workplace:
 
     def ingest(self, *words: str, expect: int | None = 0, **extra: str) -> Ended:
         """`bin/ingest`, whose exit code must be `expect`."""
-        ended = self.run("ingest", *words, **extra)
+        ended = self.run("ingest", *words, timeout_s=100.0, **extra)
         assert expect is None or ended.code == expect, f"exit code {ended.code}\n{ended.out}\n{ended.err}"
         return ended
 

@@ -1,0 +1,189 @@
+"""Bytes to rows, pure: a strict typed decode for a clean page, and event by event for one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import NamedTuple
+
+import msgspec
+
+from .timestamps import to_text
+from .tolerant import (
+    EventRow,
+    RejectedEvent,
+    RepairedEvent,
+    bare_row,
+    is_plain_id,
+    needs_care,
+    read_event,
+    read_id,
+)
+
+__all__ = [
+    "DecodedPage",
+    "EventRow",
+    "RejectedEvent",
+    "RepairedEvent",
+    "UnreadablePageError",
+    "bare_row",
+    "decode_page",
+]
+
+
+class UnreadablePageError(ValueError):
+    """Raised when a body is not a JSON object with a list `data`."""
+
+
+class Raws(NamedTuple):
+    """A row's place in its page, and its bytes there."""
+
+    position: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedPage:
+    """`rows` are sorted by id, so that workers that meet on the same ids take their locks in one order."""
+
+    rows: list[EventRow]
+    rejected: list[RejectedEvent]
+    repaired: list[RepairedEvent]
+    body: bytes = field(repr=False)
+
+    @property
+    def received(self) -> int:
+        return len(self.rows) + len(self.rejected)
+
+    def raw_of(self, index: int) -> Raws:
+        """Where the row at `index` stands in the page, and its bytes. Reads the page again: it is hardly ever asked."""
+        wanted = self.rows[index].id
+        copies = sum(1 for row in self.rows[:index] if row.id == wanted)
+        found = (
+            Raws(position, bytes(raw)) for position, raw in enumerate(_raw_events(self.body)) if read_id(raw) == wanted
+        )
+        for _ in range(copies):
+            next(found)
+        return next(found)
+
+
+class _Session(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    id: str | None = None
+    device_type: str | None = None
+    browser: str | None = None
+
+
+class _Event(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    id: str | int
+    session_id: str | None = None
+    user_id: str | None = None
+    type: str | None = None
+    name: str | None = None
+    properties: msgspec.Raw = msgspec.Raw(b"null")
+    timestamp: int | float | str | None = None
+    ts: int | float | str | None = None
+    session: _Session | None = None
+
+
+class _CleanPage(msgspec.Struct):
+    data: list[_Event]
+
+
+class _RawPage(msgspec.Struct):
+    data: list[msgspec.Raw]
+
+
+_CLEAN_PAGE = msgspec.json.Decoder(_CleanPage)
+_RAW_PAGE = msgspec.json.Decoder(_RawPage)
+_EVENT = msgspec.json.Decoder(_Event)
+_NO_SESSION = _Session()
+
+
+def decode_page(body: bytes) -> DecodedPage:
+    """All events of an inflated page. Raises UnreadablePageError; no event can make it raise."""
+    rows = _clean_rows(body)
+    if rows is not None:
+        rows.sort(key=itemgetter(0))
+        return DecodedPage(rows, [], [], body)
+    return _by_event(body)
+
+
+def _clean_rows(body: bytes) -> list[EventRow] | None:
+    """Every row of a page of which each event is just what the API documents; else None."""
+    if needs_care(body):
+        return None
+    try:
+        events = _CLEAN_PAGE.decode(body).data
+    except msgspec.DecodeError:
+        return None
+    rows = []
+    for event in events:
+        row = _clean_row(event)
+        if row is None:
+            return None
+        rows.append(row)
+    return rows
+
+
+def _clean_row(event: _Event) -> EventRow | None:
+    """The row of an event of which nothing has to be kept elsewhere; else None."""
+    event_id = event.id if isinstance(event.id, str) else str(event.id)
+    session = event.session or _NO_SESSION
+    timestamp = event.timestamp if event.timestamp is not None else event.ts
+    occurred_at = to_text(timestamp)
+    if (
+        (occurred_at is None and timestamp is not None)
+        or (session.id is not None and session.id != event.session_id)
+        or (event.ts is not None and event.timestamp is not None)
+        or not is_plain_id(event_id)
+    ):
+        return None
+    properties = bytes(event.properties)
+    return EventRow(
+        event_id,
+        event.session_id,
+        event.user_id,
+        event.type,
+        event.name,
+        None if properties == b"null" else properties.decode(),
+        occurred_at,
+        session.device_type,
+        session.browser,
+        None,
+    )
+
+
+def _by_event(body: bytes) -> DecodedPage:
+    rows: list[EventRow] = []
+    rejected: list[RejectedEvent] = []
+    repaired: list[RepairedEvent] = []
+    for position, raw in enumerate(_raw_events(body)):
+        row = _strictly(raw)
+        if row is None:
+            found = read_event(raw)
+            if isinstance(found, str):
+                rejected.append(RejectedEvent(position, found, bytes(raw)))
+                continue
+            row = found.row
+            if found.repairs:
+                repaired.append(RepairedEvent(position, row.id, "; ".join(found.repairs), bytes(raw)))
+        rows.append(row)
+    rows.sort(key=itemgetter(0))
+    return DecodedPage(rows, rejected, repaired, body)
+
+
+def _strictly(raw: msgspec.Raw) -> EventRow | None:
+    if needs_care(bytes(raw)):
+        return None
+    try:
+        return _clean_row(_EVENT.decode(raw))
+    except msgspec.DecodeError:
+        return None
+
+
+def _raw_events(body: bytes) -> Iterator[msgspec.Raw]:
+    try:
+        yield from _RAW_PAGE.decode(body).data
+    except msgspec.DecodeError as error:
+        raise UnreadablePageError(f"the page cannot be read: {error}") from None

@@ -1,0 +1,122 @@
+"""Timestamps as servers spell them, to exact microseconds since 1970 in UTC and to text that PostgreSQL reads exactly.
+
+Numbers, also in strings, are told apart by magnitude. Each range begins where the one before it ends, so that every
+number has one reading; the dates in brackets are what a range covers.
+
+    0 to 1e11      seconds        (1970 to 5138)
+    1e11 to 1e14   milliseconds   (1973 to 5138)
+    1e14 to 1e17   microseconds   (1973 to 5138)
+
+Anything else is unreadable: nanoseconds and more, negative numbers, dates without a time, times without an offset (in a
+zone that nobody can know), leap seconds, `24:00`, and fractions finer than a microsecond, which no column could keep.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any
+
+_SECONDS_BELOW = 10**11
+_MILLISECONDS_BELOW = 10**14
+_MICROSECONDS_BELOW = 10**17
+
+_DAY_MS = 86_400_000
+_LAST_YEAR_ENDS_US = 253_402_300_800_000_000  # 10000-01-01T00:00:00Z
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
+
+_NUMBER = re.compile(r"\d{1,20}(?:\.\d{1,20})?", re.ASCII)
+_ISO = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)? ?(?:([Zz])|([+-])(\d\d)(?::?(\d\d))?)",
+    re.ASCII,
+)
+# The API's own spelling, which PostgreSQL reads as it stands: checked, and not taken apart.
+_OWN = re.compile(r"((?:19[7-9]|[2-9]\d\d)\d-\d\d-\d\d)T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z", re.ASCII)
+
+
+def parse(value: Any) -> int | None:
+    """Microseconds since 1970 in UTC for any JSON value; None for one that is no timestamp or an ambiguous one."""
+    kind = type(value)
+    if kind is int:
+        return _scaled(value)
+    if kind is float:
+        return _exact(repr(value))
+    if kind is str:
+        return _exact(value) if _NUMBER.fullmatch(value) else _iso(value)
+    return None
+
+
+def to_text(value: Any) -> str | None:
+    """The same as ISO 8601 text in UTC; None where `parse` gives None."""
+    if type(value) is int and _SECONDS_BELOW <= value < _MILLISECONDS_BELOW:
+        days, ms = divmod(value, _DAY_MS)
+        minutes, ms = divmod(ms, 60_000)
+        return f"{_date_text(days)}T{minutes // 60:02}:{minutes % 60:02}:{ms // 1000:02}.{ms % 1000:03}Z"
+    if type(value) is str and (match := _OWN.fullmatch(value)) and _is_date(match[1]):
+        return value
+    microseconds = parse(value)
+    return None if microseconds is None else _show(microseconds)
+
+
+def _show(microseconds: int) -> str:
+    moment = _EPOCH + timedelta(microseconds=microseconds)
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+@lru_cache(maxsize=1024)
+def _date_text(days: int) -> str:
+    return date.fromordinal(719_163 + days).isoformat()  # 719,163 is the ordinal of 1970-01-01
+
+
+@lru_cache(maxsize=1024)
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _scaled(number: int) -> int | None:
+    if number < 0:
+        return None
+    if number < _SECONDS_BELOW:
+        return number * 1_000_000
+    if number < _MILLISECONDS_BELOW:
+        return number * 1_000
+    return number if number < _MICROSECONDS_BELOW else None
+
+
+def _exact(text: str) -> int | None:
+    """A number with a fraction, without the rounding of floating point."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    if not number.is_finite() or not 0 <= number < _MICROSECONDS_BELOW:
+        return None
+    factor = 1_000_000 if number < _SECONDS_BELOW else 1_000 if number < _MILLISECONDS_BELOW else 1
+    microseconds = number * factor
+    return int(microseconds) if microseconds == int(microseconds) else None
+
+
+def _iso(text: str) -> int | None:
+    match = _ISO.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, _, sign, hours, minutes = match.groups()
+    digits = (fraction or "").ljust(9, "0")
+    if digits[6:] != "000" or int(hours or 0) > 23 or int(minutes or 0) > 59:
+        return None
+    try:
+        moment = datetime(
+            int(year), int(month), int(day), int(hour), int(minute), int(second or 0), int(digits[:6]), timezone.utc
+        )
+        offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+        microseconds = (moment - _EPOCH + (offset if sign == "-" else -offset)) // _MICROSECOND
+    except (ValueError, OverflowError):
+        return None
+    return microseconds if 0 <= microseconds < _LAST_YEAR_ENDS_US else None
