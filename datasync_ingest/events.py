@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import astuple
 
 from .timestamps import to_text
 from .tolerant import (
@@ -97,7 +98,7 @@ class _RawPage(msgspec.Struct):
 _CLEAN_PAGE = msgspec.json.Decoder(_CleanPage)
 _RAW_PAGE = msgspec.json.Decoder(_RawPage)
 _EVENT = msgspec.json.Decoder(_Event)
-_NO_SESSION = _Session()
+_NULL = b"null"
 
 
 def decode_page(body: bytes) -> DecodedPage:
@@ -128,30 +129,22 @@ def _clean_rows(body: bytes) -> list[EventRow] | None:
 
 def _clean_row(event: _Event) -> EventRow | None:
     """The row of an event of which nothing has to be kept elsewhere; else None."""
-    event_id = event.id if isinstance(event.id, str) else str(event.id)
-    session = event.session or _NO_SESSION
-    timestamp = event.timestamp if event.timestamp is not None else event.ts
-    occurred_at = to_text(timestamp)
-    if (
-        (occurred_at is None and timestamp is not None)
-        or (session.id is not None and session.id != event.session_id)
-        or (event.ts is not None and event.timestamp is not None)
-        or not is_plain_id(event_id)
-    ):
+    event_id, session_id, user_id, kind, name, raw_properties, timestamp, ts, session = astuple(event)
+    session_own_id, device_type, browser = (None, None, None) if session is None else astuple(session)
+    if timestamp is None:
+        timestamp = ts
+    elif ts is not None:
         return None
-    properties = bytes(event.properties)
-    return EventRow(
-        event_id,
-        event.session_id,
-        event.user_id,
-        event.type,
-        event.name,
-        None if properties == b"null" else properties.decode(),
-        occurred_at,
-        session.device_type,
-        session.browser,
-        None,
-    )
+    occurred_at = to_text(timestamp)
+    if occurred_at is None and timestamp is not None:
+        return None
+    if session_own_id is not None and session_own_id != session_id:
+        return None
+    event_id = event_id if type(event_id) is str else str(event_id)
+    if not is_plain_id(event_id):
+        return None
+    properties = None if raw_properties == _NULL else str(raw_properties, "utf-8")
+    return EventRow(event_id, session_id, user_id, kind, name, properties, occurred_at, device_type, browser, None)
 
 
 def _by_event(body: bytes) -> DecodedPage:

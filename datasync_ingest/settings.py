@@ -297,3 +297,8 @@ def _database(environment: Mapping[str, str]) -> Secret | None:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, for a program that the user talks to."""
+    return dict(os.environ)

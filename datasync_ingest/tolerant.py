@@ -85,7 +85,7 @@ _KNOWN = {"id", "properties", "timestamp", "session", *_TEXTS}
 
 def needs_care(body: bytes) -> bool:
     """Whether a body may hold what PostgreSQL cannot: a bytes search, and a check of the encoding where it matters."""
-    if any(suspect in body for suspect in _SUSPECT):
+    if b"\\" in body and any(suspect in body for suspect in _SUSPECT):  # one byte is found 20 times faster than six
         return True
     if body.isascii():
         return False
