@@ -1,0 +1,53 @@
+"""The API's cursors: base64url of `{"id", "ts", "v": 2, "exp"}`, unsigned and without padding."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any
+
+from .dataset import EventId, Position
+
+VERSION = 2
+
+
+class CursorError(Exception):
+    """Raised for a cursor that leads nowhere: `expired`, or not a cursor at all."""
+
+    def __init__(self, *, expired: bool) -> None:
+        super().__init__("the cursor has expired" if expired else "the cursor is not one of this API")
+        self.expired = expired
+
+
+def encode(position: Position, *, now: float, life_s: float) -> str:
+    """The cursor that goes on after `position`; `now` is epoch seconds of the server's clock."""
+    fields = {
+        "id": position.identifier,
+        "ts": position.timestamp_ms,
+        "v": VERSION,
+        "exp": round((now + life_s) * 1000),
+    }
+    return base64.urlsafe_b64encode(json.dumps(fields, separators=(",", ":")).encode()).rstrip(b"=").decode()
+
+
+def decode(cursor: str, *, now: float, id_type: type[EventId]) -> Position:
+    """Where the cursor goes on after. Raises CursorError."""
+    fields = _fields(cursor)
+    if set(fields) != {"id", "ts", "v", "exp"} or fields["v"] != VERSION:
+        raise CursorError(expired=False)
+    if type(fields["id"]) is not id_type or type(fields["ts"]) is not int or type(fields["exp"]) is not int:
+        raise CursorError(expired=False)
+    if fields["exp"] <= now * 1000:
+        raise CursorError(expired=True)
+    return Position(fields["ts"], fields["id"])
+
+
+def _fields(cursor: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError):
+        raise CursorError(expired=False) from None
+    if not isinstance(fields, dict):
+        raise CursorError(expired=False)
+    return fields
