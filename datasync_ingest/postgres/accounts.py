@@ -1,81 +1,119 @@
 """Under whose account the embedded PostgreSQL runs: the user's own, or for root an unprivileged one.
 
 PostgreSQL refuses to run as root, and the account that it runs under must be able to reach its programs and its data.
-Nothing outside of our own folders gets another mode or owner for that: what lies where the account cannot reach it is
-kept below `/var/lib/datasync_ingest` instead, which belongs to root.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
-import stat
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from ..errors import EmbeddedPostgresError
 
-ROOTS_FOLDER = Path("/var/lib/datasync_ingest")
+Words = Sequence[str | Path]
+
 _UNPRIVILEGED = ("postgres", "nobody")
-_PROGRAM_TIMEOUT_S = 300  # longer than a start after a crash may take
+_PROGRAM_TIMEOUT_S = 300  # initdb on a slow disk; everything else that is waited for ends at once
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# Nothing of the user's: no PG* that leads the programs elsewhere, no API key that the account's other programs could
+# read. LC_ALL: messages in English; TZ: spares initdb a search for the machine's.
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+
+# The server is nobody's child, so that whoever stops it needs no help of the process that started it.
+_START_AND_TELL_PID = '"$@" >&2 & echo $!'
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who runs the server's programs; `switched` when that is not who runs this process."""
+    """Who runs the server's programs; `switched` when that is not who runs this process.
+
+    The programs get no terminal, no environment and no signal of ours: what they leave running would keep them.
+    """
 
     name: str
     uid: int
     gid: int
     switched: bool
 
-    def run(self, words: Sequence[str | Path], *, output: IO[bytes] | int, directory: Path) -> int:
-        """Runs a program to its end under this account and returns its exit code.
+    def run(self, words: Words, *, output: IO[bytes] | int, directory: Path) -> int:
+        """Runs a program to its end and returns its exit code; when an exception ends the wait, it is killed.
 
-        The program gets no terminal, no pipe and no signal of ours: what it leaves running would keep them.
+        Raises EmbeddedPostgresError where it does not end, OSError where it cannot be run.
         """
-        as_account = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.switched else {}
-        return subprocess.run(
-            [str(word) for word in words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-            env=server_environment(os.environ),
-            start_new_session=True,
-            timeout=_PROGRAM_TIMEOUT_S,
-            check=False,
-            **as_account,  # type: ignore[arg-type]
-        ).returncode
+        process = self._popen(words, stdout=output, stderr=subprocess.STDOUT, directory=directory)
+        try:
+            return process.wait(timeout=_PROGRAM_TIMEOUT_S)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)  # with its children, which would go on writing
+            process.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise EmbeddedPostgresError(f"{words[0]} took more than {_PROGRAM_TIMEOUT_S} s.") from None
+            raise
+
+    def start(self, words: Words, *, log: IO[bytes], directory: Path) -> int:
+        """Starts a program that stays, and returns its process id; its output goes to `log`. Raises OSError.
+
+        To be called under `signals_deferred`, as a signal's exception would lose the process id.
+        """
+        shell = ["/bin/sh", "-c", _START_AND_TELL_PID, "sh", *words]
+        process = self._popen(shell, stdout=subprocess.PIPE, stderr=log, directory=directory)
+        told, _ = process.communicate()
+        return int(told)
 
     def can_run(self, program: Path) -> bool:
         """Whether the account can reach and run a program, found out by running it."""
+        return self._succeeds([program, "--version"])
+
+    def can_enter(self, directory: Path) -> bool:
+        """Whether the account may pass through a directory and all above it, found out by going there."""
+        return self._succeeds(["/bin/sh", "-c", 'cd -- "$1"', "sh", directory])
+
+    def _succeeds(self, words: Words) -> bool:
         try:
-            return self.run([program, "--version"], output=subprocess.DEVNULL, directory=Path("/")) == 0
+            return self.run(words, output=subprocess.DEVNULL, directory=Path("/")) == 0
         except OSError:
             return False
 
-    def can_enter(self, directory: Path) -> bool:
-        """Whether the account may pass through a directory and all above it. Symbolic links are followed."""
-        resolved = directory.resolve()
-        return all(self._may_pass(place.stat()) for place in (resolved, *resolved.parents))
+    def _popen(self, words: Words, *, stdout: IO[bytes] | int, stderr: IO[bytes] | int, directory: Path) -> _Process:
+        return subprocess.Popen(
+            [os.fspath(word) for word in words],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=directory,
+            env=_ENVIRONMENT,
+            start_new_session=True,
+            user=self.uid if self.switched else None,
+            group=self.gid if self.switched else None,
+            extra_groups=[] if self.switched else None,
+        )
 
-    def own(self, path: Path) -> None:
-        """Makes a file or folder of ours the account's."""
-        if self.switched:
-            os.chown(path, self.uid, self.gid)
 
-    def _may_pass(self, found: os.stat_result) -> bool:
-        if not self.switched:
-            return True
-        if found.st_uid == self.uid:
-            return bool(found.st_mode & stat.S_IXUSR)
-        if found.st_gid == self.gid:
-            return bool(found.st_mode & stat.S_IXGRP)
-        return bool(found.st_mode & stat.S_IXOTH)
+_Process = subprocess.Popen[bytes]
+
+
+@contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Signal handlers, which may raise, run at the end of the block. What is ignored, or deadly, stays so."""
+    came: list[int] = []
+    with ExitStack() as handlers:
+        for signum in _SIGNALS if threading.current_thread() is threading.main_thread() else ():
+            handler = signal.getsignal(signum)
+            if callable(handler):
+                handlers.callback(signal.signal, signum, handler)
+                signal.signal(signum, lambda number, _frame: came.append(number))
+        yield
+    for number in came:
+        signal.raise_signal(number)
 
 
 def server_account() -> Account:
@@ -93,30 +131,6 @@ def server_account() -> Account:
         "PostgreSQL does not run as root, and there is neither an account 'postgres' nor 'nobody' to run it under.",
         hint="Run as an ordinary user, or name a database with DATABASE_URL.",
     )
-
-
-def private_folder(path: Path, account: Account) -> Path:
-    """A folder that only the account (and root) can enter; an existing one must be just that already.
-
-    Raises EmbeddedPostgresError where somebody else has put something there: that is never used.
-    """
-    path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and account.switched:
-        account.own(path)
-        found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != account.uid or stat.S_IMODE(found.st_mode) != 0o700:
-        raise EmbeddedPostgresError(
-            f"{path} is not a private folder of the account {account.name}.",
-            hint="It was made by another user (root, if you ran this as root before) or its mode was changed: run as"
-            " that user, set another DATA_DIR, or remove it.",
-        )
-    return path
-
-
-def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without libpq's variables, which would lead the programs elsewhere, and with messages in English."""
-    return {**{name: text for name, text in environment.items() if not name.startswith("PG")}, "LC_ALL": "C"}
 
 
 def _own_name() -> str:

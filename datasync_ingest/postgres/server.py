@@ -1,0 +1,243 @@
+"""One embedded PostgreSQL: set up, started, found again, stopped. Knows nothing of who else uses it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import psycopg2
+
+from ..errors import DiskFullError, EmbeddedPostgresError, IngestError
+from .accounts import Account, signals_deferred
+from .connection import first_line, is_connection_trouble
+from .folders import private_folder, share, socket_folder
+from .programs import MAJOR_VERSION, programs
+
+SUPERUSER = "datasync"
+DATABASE = "postgres"
+PORT = 5432  # names the socket's file only: nothing listens on TCP
+START_TIMEOUT_S = 120  # recovery after a crash replays up to max_wal_size
+STOP_TIMEOUT_S = 60
+_CONNECT_TIMEOUT_S = 10
+_POLL_S = 0.02
+_ORPHANS_S = 15  # after a crash: the old server's processes hold its memory until they notice that it is gone
+_RELAUNCH_S = 0.5
+_REMOVAL_S = 5
+_DISK_FULL = ("No space left on device", "Check free disk space")  # the system's words; PostgreSQL's for a short write
+_LARGEST_LOG = 10_000_000  # bytes; then a new one is begun at the next start
+_LARGEST_WAL_MB, _SMALLEST_WAL_MB = 4096, 128
+
+# Durable, and otherwise made for bulk load by a few connections on a machine that has other work to do.
+_CONFIGURATION = """\
+listen_addresses = ''              # no TCP: the socket's folder is the door, and only its owner may enter
+port = {port}
+unix_socket_permissions = 0700
+max_connections = 50
+shared_buffers = 256MB             # holds the hot part of the primary key's index for 3,000,000 events
+huge_pages = off
+max_wal_size = {wal_mb}MB          # checkpoints by time and not by every few pages, where the disk has room for it
+checkpoint_timeout = 15min
+wal_compression = on               # full pages of a random-order index are most of the WAL
+synchronous_commit = on
+fsync = on
+full_page_writes = on
+jit = off
+timezone = 'UTC'
+log_timezone = 'UTC'
+lc_messages = 'C'
+logging_collector = off            # our own file is enough
+log_min_error_statement = panic    # a refused page would put all of its events into the log
+"""
+
+
+class Server:
+    """The server in the folder `home`; `start` and `stop` are called by one process at a time.
+
+    All may raise EmbeddedPostgresError, DiskFullError and OSError.
+    """
+
+    def __init__(self, home: Path, account: Account) -> None:
+        self._account = account
+        self._programs = programs(account)
+        self._home = home
+        self._data = home / "data"
+        self._log = home / "log"
+        self._log_start = 0  # where the part of the log begins that tells of what we did
+        self._sockets = socket_folder(home, account)
+        self._process: psutil.Process | None = None
+
+    @property
+    def conninfo(self) -> str:
+        host = str(self._sockets).replace("\\", "\\\\").replace("'", "\\'")
+        return f"host='{host}' port={PORT} user={SUPERUSER} dbname={DATABASE}"
+
+    def start(self, say: Callable[[str], None]) -> None:
+        """Returns when the server takes connections; one that is left from a killed run is adopted."""
+        self._set_up_once(say)
+        began = time.monotonic()
+        relaunch_until = began + (_ORPHANS_S if self._pid_file.exists() else 0)
+        launched = False
+        self._process = self._postmaster()
+        while not self._answers():
+            now = time.monotonic()
+            if not _lives(self._process):
+                if launched and now > relaunch_until:
+                    raise self._error("The embedded PostgreSQL does not start")
+                time.sleep(_RELAUNCH_S if launched else 0)
+                self._launch()
+                launched = True
+            elif now > began + START_TIMEOUT_S:
+                raise self._error(f"The embedded PostgreSQL takes no connections after {START_TIMEOUT_S} s")
+            time.sleep(_POLL_S)
+
+    def stop(self) -> None:
+        """Stops the server, whoever is connected; an exception in mid-wait leaves it stopping by itself."""
+        process = self._process if _lives(self._process) else self._postmaster()
+        for signum in (signal.SIGINT, signal.SIGQUIT):  # with a checkpoint; at once, if that takes too long
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            while process is not None and _lives(process) and time.monotonic() < deadline:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signum)  # again and again: a server that has just begun to start ignores it
+                time.sleep(_POLL_S)
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._data / "postmaster.pid"
+
+    def _set_up_once(self, say: Callable[[str], None]) -> None:
+        try:
+            version = (self._data / "PG_VERSION").read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            say("Setting up the embedded PostgreSQL (once, about 5 s)")
+            self._initialize()
+        else:
+            if version != MAJOR_VERSION:
+                raise EmbeddedPostgresError(
+                    f"The database in {self._data} was made by PostgreSQL {version}; this is PostgreSQL"
+                    f" {MAJOR_VERSION}, which cannot read it.",
+                    hint="Use the version of datasync_ingest that made it, or set another DATA_DIR and ingest again.",
+                )
+
+    def _initialize(self) -> None:
+        """Beside, and then renamed: an interrupted one leaves nothing that looks like data."""
+        for leftover in self._home.glob("data.new.*"):
+            _remove(leftover)
+        new = self._home / f"data.new.{os.getpid()}"
+        words = ("-D", new, "-U", SUPERUSER, "--auth=peer", "--encoding=UTF8", "--no-locale", "--no-instructions")
+        try:
+            private_folder(new, self._account)
+            with self._log.open("ab") as log:
+                self._log_start = log.tell()
+                code = self._account.run([self._programs / "initdb", *words], output=log, directory=self._home)
+            if code != 0:
+                raise self._error("The embedded PostgreSQL cannot be set up")
+            new.rename(self._data)
+            _sync_folder(self._home)
+        finally:
+            _remove(new)
+
+    def _launch(self) -> None:
+        """Starts the server and does not wait for it."""
+        if self._log.exists() and self._log.stat().st_size > _LARGEST_LOG:
+            self._log.replace(self._home / "log.old")
+        files = self._configure()
+        self._forget_stale_pid()
+        options = {**files, "unix_socket_directories": self._sockets}
+        words: list[str | Path] = [self._programs / "postgres", "-D", self._data]
+        words += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        with self._log.open("ab") as log, signals_deferred():
+            self._log_start = log.tell()
+            self._process = None
+            with suppress(psutil.NoSuchProcess):  # it has ended already, and its log says why
+                self._process = psutil.Process(self._account.start(words, log=log, directory=self._home))
+
+    def _configure(self) -> dict[str, Path]:
+        """Writes the server's files, and returns them by the option that names each.
+
+        Whoever may be the superuser: the server's account, root, and nobody else.
+        """
+        names = dict.fromkeys((self._account.name, "root"))
+        free_mb = shutil.disk_usage(self._home).free // 2**20
+        wal_mb = min(_LARGEST_WAL_MB, max(_SMALLEST_WAL_MB, free_mb // 8))
+        texts = {
+            "config_file": ("postgresql.conf", _CONFIGURATION.format(port=PORT, wal_mb=wal_mb)),
+            "hba_file": ("pg_hba.conf", "local all all peer map=ours\n"),
+            "ident_file": ("pg_ident.conf", "".join(f'ours "{name}" {SUPERUSER}\n' for name in names)),
+        }
+        for name, text in texts.values():
+            (self._home / name).write_text(text, encoding="utf-8")
+            share(self._home / name, self._account)
+        return {option: self._home / name for option, (name, _) in texts.items()}
+
+    def _answers(self) -> bool:
+        try:
+            psycopg2.connect(self.conninfo, connect_timeout=_CONNECT_TIMEOUT_S).close()
+        except psycopg2.OperationalError as error:
+            if is_connection_trouble(error):
+                return False
+            raise EmbeddedPostgresError(
+                f"The embedded PostgreSQL refuses its own user: {first_line(error)}", hint=f"See {self._log}."
+            ) from error
+        return True
+
+    def _postmaster(self) -> psutil.Process | None:
+        """The living server: its pid file alone proves nothing, as the number may be another process's by now."""
+        try:
+            process = psutil.Process(int(self._pid_file.read_bytes().split(b"\n")[0]))
+            return process if _lives(process) and self._serves(process) else None
+        except (OSError, ValueError, psutil.Error):
+            return None
+
+    def _serves(self, process: psutil.Process) -> bool:
+        try:
+            return Path(process.cwd()).samefile(self._data)
+        except psutil.AccessDenied:  # root in a container without CAP_SYS_PTRACE
+            return str(self._data) in process.cmdline()
+
+    def _forget_stale_pid(self) -> None:
+        """Removes what names a process that is not the server, and that PostgreSQL would take for it.
+
+        A number that no process has is left to PostgreSQL, which then also looks for what is left of the old server.
+        """
+        for path in (self._pid_file, self._sockets / f".s.PGSQL.{PORT}.lock"):
+            with suppress(OSError, ValueError):
+                if psutil.pid_exists(int(path.read_bytes().split(b"\n")[0])):
+                    path.unlink()
+
+    def _error(self, what: str) -> IngestError:
+        told = self._log.read_bytes()[self._log_start :].decode("utf-8", "replace")
+        if any(words in told for words in _DISK_FULL):
+            return DiskFullError(f"{what}: the disk is full.", hint="Make room and run the same command again.")
+        tail = "\n".join(told.splitlines()[-8:])
+        return EmbeddedPostgresError(
+            f"{what}. The end of {self._log}:\n{tail}", hint="Mend what it says, or name a database with DATABASE_URL."
+        )
+
+
+def _lives(process: psutil.Process | None) -> bool:
+    """A zombie does not: where no init reaps it, as in some containers, it stays for ever."""
+    try:
+        return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _remove(folder: Path) -> None:
+    """Again and again for a while: the children of a killed initdb may still write there."""
+    deadline = time.monotonic() + _REMOVAL_S
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
