@@ -111,13 +111,9 @@ def _export_ids(options: argparse.Namespace, chosen: Settings, shown: Display) -
 
 
 def _psql(options: argparse.Namespace, chosen: Settings, shown: Display) -> int:
-    from .postgres.database import embedded_directory
-    from .psql import psql as embedded_psql
-    from .psql import psql_external
+    from .psql import psql as run_psql
 
-    if chosen.database is not None:
-        return psql_external(chosen.database.reveal(), options.psql_arguments)
-    return embedded_psql(embedded_directory(chosen), options.psql_arguments, say=shown.write)
+    return run_psql(chosen, options.psql_arguments, say=shown.write)
 
 
 def _parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:

@@ -4,51 +4,50 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 
-from psycopg2.extensions import make_dsn, parse_dsn
-
-from .postgres.accounts import server_account
-from .postgres.embedded import embedded_postgres
-from .postgres.programs import programs
-
-
-def psql(directory: Path, arguments: Sequence[str], *, say: Callable[[str], None]) -> int:
-    """Runs psql on the embedded PostgreSQL of `directory`; returns its exit code."""
-    with embedded_postgres(directory, say=say) as conninfo:
-        return _run(conninfo, arguments, {})
+from .postgres.conninfo import for_program
+from .postgres.database import database
+from .postgres.programs import psql_program
+from .settings import Settings, environment
+from .stopping import Wake, stop_on_signals
 
 
-def psql_external(conninfo: str, arguments: Sequence[str]) -> int:
-    """Runs psql on the database that the user named; returns its exit code.
+def psql(settings: Settings, arguments: Sequence[str], *, say: Callable[[str], None]) -> int:
+    """Runs psql on the settings' database and returns its exit code, 128 + N where signal N ended it.
 
-    The password goes by the environment, since everybody on the machine can read a process's arguments.
+    Arguments that name another database name one on the same server.
     """
-    parts = parse_dsn(conninfo)
-    password = parts.pop("password", None)
-    return _run(make_dsn(**parts), arguments, {} if password is None else {"PGPASSWORD": password})
+    with (
+        closing(Wake()) as wake,
+        stop_on_signals(wake),
+        database(settings, say=say) as conninfo,
+        _ctrl_c_is_psqls(),
+    ):
+        code = _run(conninfo.reveal(), arguments)
+    return code if code >= 0 else 128 - code
 
 
-def _run(conninfo: str, arguments: Sequence[str], secrets: dict[str, str]) -> int:
-    program = programs(server_account()) / "psql"
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to psql: it ends a query, not the session
+def _run(conninfo: str, arguments: Sequence[str]) -> int:
+    variables, rest = for_program(conninfo)
+    words = [str(psql_program()), *(["--dbname", rest] if rest else []), *arguments]
+    with subprocess.Popen(words, env={**environment(), **variables}) as process:
+        try:
+            return process.wait()
+        except BaseException:  # a signal for us alone: psql goes with us
+            process.terminate()
+            raise
+
+
+@contextmanager
+def _ctrl_c_is_psqls() -> Iterator[None]:
+    """A terminal sends it to both of us: it ends a query, not the session.
+
+    By a handler, which psql does not inherit; an ignored signal it would.
+    """
+    before = signal.signal(signal.SIGINT, lambda _signum, _frame: None)
     try:
-        process = subprocess.Popen(
-            [str(program), *arguments, "--dbname", conninfo],
-            env={**_environment(), **secrets},
-            preexec_fn=_take_ctrl_c,
-        )
-        return process.wait()
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _take_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _environment() -> dict[str, str]:
-    from .settings import environment
-
-    return environment()

@@ -100,12 +100,7 @@ def test_only_the_run_and_the_loop_wire_walk_and_pool_together() -> None:
 
 
 def test_only_the_settings_read_the_environment() -> None:
-    assert users_of("os.environ") | users_of("os.getenv") <= {
-        "settings",
-        "postgres.programs",
-        "postgres.embedded",
-        "psql",
-    }
+    assert users_of("os.environ") | users_of("os.getenv") == {"settings"}
 
 
 def test_only_two_rooms_speak() -> None:
