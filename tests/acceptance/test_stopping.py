@@ -72,7 +72,7 @@ def test_a_signal_ends_the_run_in_order_and_the_next_run_goes_on(
     assert f"Stopped by {signal.Signals(signum).name}" in err
     assert "Run the same command again" in err
     assert "Traceback" not in err
-    assert not alive(members)
+    until(lambda: not alive(members), timeout_s=5, what="the end of every process")
     fetched_before = api.counters()["pages"]
     assert workplace.completed_pages() == fetched_before, "what was fetched was committed"
     workplace.ingest("--batch-size", "250", API_BASE_URL=api.url)
@@ -100,7 +100,7 @@ def test_a_second_signal_ends_it_at_once_and_still_loses_nothing(
         process.send_signal(signal.SIGTERM)
     process.communicate(timeout=10)
     assert process.returncode == 143
-    assert not alive(members)
+    until(lambda: not alive(members), timeout_s=5, what="the end of every process")
     workplace.ingest("--batch-size", "250", API_BASE_URL=api.url)
     require_exact(workplace, database, api)
 
