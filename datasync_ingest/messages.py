@@ -46,13 +46,15 @@ class Position:
 class PageAddress:
     """Which page is wanted: its identity, the cursor to ask with, and the last position of the page before.
 
-    `seen`: the cursors that the walk has met, none of which may come again.
+    `seen`: the cursors that the walk has met, none of which may come again. `fresh`: a page out of the server's cache,
+    which may be 30 s old, will not do.
     """
 
     page: PageId
     cursor: str | None
     after: Position | None
     seen: Set[str] = frozenset()
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

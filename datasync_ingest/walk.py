@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Protocol
 
 from .messages import CompletedPage, PageAddress, PageId, Position, RawPage
@@ -40,7 +40,7 @@ def follow(plan: Plan, fetcher: Fetches) -> Iterator[RawPage]:
             continue
         if known is not None:
             raise DivergedError(place)
-        page = fetcher.fetch(PageAddress(PageId(place.walk.walk, place.sequence), place.cursor, place.after, seen))
+        page = fetcher.fetch(_address(place, seen))
         if _reaches(page, place.walk.until):
             page = dataclasses.replace(page, ends_walk=True)
         yield page
@@ -48,6 +48,12 @@ def follow(plan: Plan, fetcher: Fetches) -> Iterator[RawPage]:
             return
         seen.add(page.next_cursor)
         place = _beyond(place, page.next_cursor, page.last)
+
+
+def _address(place: Plan, seen: Set[str]) -> PageAddress:
+    """A walk for what is new must not be told by a cache that nothing is."""
+    fresh = place.cursor is None and place.walk.until is not None
+    return PageAddress(PageId(place.walk.walk, place.sequence), place.cursor, place.after, seen, fresh)
 
 
 def _beyond(place: Plan, cursor: str | None, last: Position | None) -> Plan:

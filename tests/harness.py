@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -63,7 +62,7 @@ class Workplace:
         ended = subprocess.run(
             self.arguments(command, *words),
             cwd=self.directory,
-            env=clean_environment(**self.environment, **extra),
+            env=clean_environment(**{**self.environment, **extra}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -83,7 +82,7 @@ class Workplace:
         return subprocess.Popen(
             self.arguments(command, *words),
             cwd=self.directory,
-            env=clean_environment(**self.environment, **extra),
+            env=clean_environment(**{**self.environment, **extra}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -127,8 +126,8 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 def kill(process: subprocess.Popen[str]) -> None:
     """SIGKILL to this one process, as an out-of-memory killer would."""
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.communicate()  # also closes the pipes
 
 
 class Database:

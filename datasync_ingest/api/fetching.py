@@ -28,6 +28,7 @@ from .outcomes import Contradiction, Fault, NotWhole, Outcome, error_of, outcome
 from .pacing import Pacer
 
 START_PATIENCE_S = 30.0
+PAST_CACHE = 10  # other URLs for the same page that are tried to get past the server's cache
 CONTRADICTIONS = 5  # the same page may contradict itself so often before the run ends: each costs a request
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
@@ -60,6 +61,7 @@ class PageFetcher:
         self._clock = clock
         self._jitter = jitter
         self._any_page = False
+        self._past_cache = 0
 
     def stop(self) -> None:
         """No further request is made: whoever waits in `fetch` leaves it by Interrupted."""
@@ -87,6 +89,7 @@ class PageFetcher:
         Raises Interrupted, CursorExpiredError, KeyRefusedError, NotTheApiError, PageContradictionError, or
         ApiUnreachableError after START_PATIENCE_S (before the run's first page) or API_PATIENCE (later).
         """
+        self._past_cache = 0
         trouble = _Trouble(self._settings.api_patience if self._any_page else START_PATIENCE_S, self._clock)
         while True:
             try:
@@ -101,7 +104,8 @@ class PageFetcher:
     def _attempt(self, address: PageAddress) -> RawPage | None:
         """One request. None: not refused, not a fault, but to be asked again at once."""
         self._await_turn()
-        parameters = {"limit": str(self.limit)}
+        limit = max(1, self.limit - self._past_cache)
+        parameters = {"limit": str(limit)}
         if address.cursor is not None:
             parameters["cursor"] = address.cursor
         self.pacer.started()
@@ -115,12 +119,20 @@ class PageFetcher:
             _log.warning("page %s: too many requests (429), going on in %s", address.page, show_seconds(wait_s))
             return None
         self.pacer.answered(response.headers, response.received_at)
+        if outcome is Outcome.PAGE and address.fresh and self._is_stale(response):
+            self._past_cache += 1
+            return None
         if outcome is Outcome.PAGE:
-            return self._page(address, response)
+            return self._page(address, response, limit)
         self._refuse(address, response, outcome)
         return None
 
-    def _page(self, address: PageAddress, response: Response) -> RawPage:
+    def _is_stale(self, response: Response) -> bool:
+        """Whether another URL for this page is worth a try: a smaller limit makes one, and a page from the cache did
+        not count against the rate limit."""
+        return response.header("X-Cache") == "HIT" and self._past_cache < PAST_CACHE
+
+    def _page(self, address: PageAddress, response: Response, limit: int) -> RawPage:
         try:
             envelope = read(response.body)
         except NotAPageError as error:
@@ -131,7 +143,7 @@ class PageFetcher:
             cursor=address.cursor,
             next_cursor=envelope.next_cursor if envelope.has_more else None,
             ends_walk=not envelope.has_more,
-            limit=self.limit,
+            limit=limit,
             received=envelope.received,
             after=address.after,
             first=envelope.first,

@@ -47,7 +47,8 @@ class ProcessPool:
         self._options = options
         self._workers = workers
         self._capacity = workers * (1 + PAGES_QUEUED_PER_WORKER)
-        self._queue: Queue[RawPage | Stop] = _CONTEXT.Queue(self._capacity + workers)
+        with _signals_held():  # the first queue of a process starts multiprocessing's resource tracker
+            self._queue: Queue[RawPage | Stop] = _CONTEXT.Queue(self._capacity + workers)
         self._members: list[_Member] = []
         self._unreceipted: dict[PageId, RawPage] = {}
 

@@ -16,6 +16,7 @@ from psycopg2.extensions import make_dsn
 
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.harness import Database, Ended, Workplace
+from tests.servers import password_server
 
 Start = Callable[..., SimulatorProcess]
 
@@ -222,11 +223,11 @@ def test_a_lost_sidecar_is_rebuilt_from_the_database(scene: Scene) -> None:
     assert scene.run("--batch-size", "100").code == 0
     for path in scene.workplace.ledger.parent.glob("ledger.sqlite3*"):
         path.unlink()
-    before = scene.api.counters()["requests"]["events"]
+    before = scene.api.counters()["counted"]["events"]
     ended = scene.run("--batch-size", "100")
     assert ended.code == 0
     assert "5 committed pages were not marked" in ended.err
-    assert scene.api.counters()["requests"]["events"] == before + 1
+    assert scene.api.counters()["counted"]["events"] == before + 1
     assert scene.database.ids() == sorted(scene.api.ids())
 
 

@@ -89,10 +89,10 @@ def test_a_second_run_says_that_everything_is_there_and_costs_one_request(
 ) -> None:
     api = simulator(events=12_000)
     workplace.ingest(API_BASE_URL=api.url)
-    before = api.counters()["requests"]["events"]
+    before = api.counters()["counted"]["events"]
     ended = workplace.ingest(API_BASE_URL=api.url)
     assert "Complete." in ended.out
-    assert api.counters()["requests"]["events"] == before + 1
+    assert api.counters()["counted"]["events"] == before + 1
     require_exact(workplace, database, api)
 
 

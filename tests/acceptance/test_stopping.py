@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
+import psutil
 import pytest
 
 from datasync_ingest.pools.processes import PAGES_QUEUED_PER_WORKER
@@ -29,6 +30,10 @@ def start_and_wait(workplace: Workplace, pages: int, api: SimulatorProcess, *wor
     return process
 
 
+def require_gone(members: list[psutil.Process]) -> None:
+    until(lambda: not alive(members), timeout_s=5, what="the end of every process")
+
+
 def test_killed_ten_times_at_random_it_loses_and_repeats_nothing(
     simulator: Start, workplace: Workplace, database: Database
 ) -> None:
@@ -41,7 +46,7 @@ def test_killed_ten_times_at_random_it_loses_and_repeats_nothing(
         members = family(process)
         assert process.poll() is None, process.communicate()[1]
         kill(process)
-        until(lambda members=members: not alive(members), timeout_s=5, what="the workers' end")
+        require_gone(members)
     workplace.ingest(*flags, API_BASE_URL=api.url)
     require_exact(workplace, database, api)
     assert api.counters()["pages_fetched_twice"] <= 10 * AT_RISK
@@ -72,7 +77,7 @@ def test_a_signal_ends_the_run_in_order_and_the_next_run_goes_on(
     assert f"Stopped by {signal.Signals(signum).name}" in err
     assert "Run the same command again" in err
     assert "Traceback" not in err
-    assert not alive(members)
+    require_gone(members)
     fetched_before = api.counters()["pages"]
     assert workplace.completed_pages() == fetched_before, "what was fetched was committed"
     workplace.ingest("--batch-size", "250", API_BASE_URL=api.url)
@@ -100,7 +105,7 @@ def test_a_second_signal_ends_it_at_once_and_still_loses_nothing(
         process.send_signal(signal.SIGTERM)
     process.communicate(timeout=10)
     assert process.returncode == 143
-    assert not alive(members)
+    require_gone(members)
     workplace.ingest("--batch-size", "250", API_BASE_URL=api.url)
     require_exact(workplace, database, api)
 

@@ -28,9 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=WORKERS, help="connections and worker processes (default: 2)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     options = parser.parse_args(argv)
-    measured = measure(options.events, options.rounds, options.workers, lambda text: sys.stderr.write(f"{text}\n"))
+    measured = measure(options.events, options.rounds, options.workers, _say)
     sys.stdout.write((json.dumps(measured, indent=2) if options.json else text(measured)) + "\n")
     return 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def measure(events: int, rounds: int, workers: int, say: Callable[[str], None]) -> dict[str, Any]:

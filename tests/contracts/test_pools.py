@@ -62,7 +62,8 @@ def receipts(messages: list[WorkerMessage]) -> list[Receipt]:
 
 
 def test_every_page_gets_a_receipt_and_is_in_the_database_by_then(pool: Pool, database: Database) -> None:
-    wanted, sent, got = 12, 0, []
+    wanted, sent = 12, 0
+    got: list[Receipt] = []
     while len(got) < wanted:
         while sent < wanted and pool.room:
             pool.put(page(sent))
