@@ -44,6 +44,22 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         assert not left, "something is left running"
 
 
+@pytest.fixture(scope="session")
+def made_before() -> Iterator[Path]:
+    """A data directory whose server was set up; to be copied."""
+    with reachable_folder() as folder:
+        with embedded_postgres(folder / "db", say=print):
+            pass
+        yield folder / "db"
+
+
+@pytest.fixture
+def old_place(place: Path, made_before: Path) -> Path:
+    """A `place` with a data directory that was used before."""
+    subprocess.run(["cp", "-a", made_before, place / "db"], check=True)
+    return place
+
+
 def running_in(folder: Path) -> list[psutil.Process]:
     """The processes but this one that have to do with a folder."""
     found = []
@@ -109,10 +125,10 @@ def test_it_is_set_up_once_and_keeps_what_was_committed(place: Path) -> None:
     assert len(said) == 1
 
 
-def test_users_share_one_server_and_the_last_one_stops_it(place: Path) -> None:
-    with user(place) as first, user(place) as second:
+def test_users_share_one_server_and_the_last_one_stops_it(old_place: Path) -> None:
+    with user(old_place) as first, user(old_place) as second:
         assert first.conninfo() == second.conninfo()
-        server = postmaster(place / "db" / "server")
+        server = postmaster(old_place / "db" / "server")
         first.leave()
         assert alive([server])
         second.leave()
@@ -133,32 +149,32 @@ def test_users_that_come_at_once_set_up_one_server(place: Path) -> None:
     assert not alive([server])
 
 
-def test_a_killed_user_leaves_the_server_to_the_next_who_stops_it(place: Path) -> None:
-    with user(place) as first:
+def test_a_killed_user_leaves_the_server_to_the_next_who_stops_it(old_place: Path) -> None:
+    with user(old_place) as first:
         conninfo = first.conninfo()
-        server = postmaster(place / "db" / "server")
+        server = postmaster(old_place / "db" / "server")
         first.kill()
         assert query(conninfo, "SELECT 1") == 1
-    with embedded_postgres(place / "db", say=print):
-        assert postmaster(place / "db" / "server") == server
+    with embedded_postgres(old_place / "db", say=print):
+        assert postmaster(old_place / "db" / "server") == server
     assert not alive([server])
 
 
-def test_a_killed_user_does_not_take_the_server_from_another(place: Path) -> None:
-    with user(place) as first, user(place) as second:
+def test_a_killed_user_does_not_take_the_server_from_another(old_place: Path) -> None:
+    with user(old_place) as first, user(old_place) as second:
         first.conninfo()
         conninfo = second.conninfo()
         first.kill()
         assert query(conninfo, "SELECT 1") == 1
-        server = postmaster(place / "db" / "server")
+        server = postmaster(old_place / "db" / "server")
         second.leave()
         assert not alive([server])
 
 
-def test_the_server_is_in_no_group_that_a_terminal_sends_ctrl_c_to(place: Path) -> None:
-    with user(place) as one:
+def test_the_server_is_in_no_group_that_a_terminal_sends_ctrl_c_to(old_place: Path) -> None:
+    with user(old_place) as one:
         one.conninfo()
-        server = postmaster(place / "db" / "server")
+        server = postmaster(old_place / "db" / "server")
         assert server.terminal() is None
         assert os.getsid(server.pid) != os.getsid(one.process.pid)
 
@@ -166,8 +182,8 @@ def test_the_server_is_in_no_group_that_a_terminal_sends_ctrl_c_to(place: Path) 
 # --- crashes ---
 
 
-def test_a_killed_server_recovers_while_a_process_of_the_old_one_still_works(place: Path) -> None:
-    with user(place) as first:
+def test_a_killed_server_recovers_while_a_process_of_the_old_one_still_works(old_place: Path) -> None:
+    with user(old_place) as first:
         conninfo = first.conninfo()
         query(conninfo, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
         busy = psycopg2.connect(conninfo)
@@ -176,10 +192,10 @@ def test_a_killed_server_recovers_while_a_process_of_the_old_one_still_works(pla
             assert worker.stdout is not None
             orphan = psutil.Process(int(worker.stdout.readline()))
             until(lambda: orphan.cpu_times().user > 0.1, what="a busy backend")
-            kill(postmaster(place / "db" / "server"))
+            kill(postmaster(old_place / "db" / "server"))
             first.kill()
             assert alive([orphan]), "it does not notice yet that the server is gone"
-            with embedded_postgres(place / "db", say=print) as conninfo:
+            with embedded_postgres(old_place / "db", say=print) as conninfo:
                 assert query(conninfo, "SELECT sum(n) FROM kept") == 500_500
         busy.close()
 
@@ -196,20 +212,20 @@ except psycopg2.Error:
 """
 
 
-def test_a_pid_file_whose_number_another_process_has_by_now_is_stale(place: Path) -> None:
-    with user(place) as first:
+def test_a_pid_file_whose_number_another_process_has_by_now_is_stale(old_place: Path) -> None:
+    with user(old_place) as first:
         first.conninfo()
-        server = postmaster(place / "db" / "server")
+        server = postmaster(old_place / "db" / "server")
         kill(server)
         first.kill()
     account = server_account()
-    with (place / "log").open("ab") as log:
+    with (old_place / "log").open("ab") as log:
         stranger = psutil.Process(account.start(["/bin/sleep", "600"], log=log, directory=Path("/")))
     try:
         for name in ("data/postmaster.pid", "socket/.s.PGSQL.5432.lock"):
-            path = place / "db" / "server" / name
+            path = old_place / "db" / "server" / name
             path.write_text(path.read_text().replace(str(server.pid), str(stranger.pid)))
-        with embedded_postgres(place / "db", say=print) as conninfo:
+        with embedded_postgres(old_place / "db", say=print) as conninfo:
             assert query(conninfo, "SELECT 1") == 1
         assert alive([stranger])
     finally:
@@ -257,40 +273,38 @@ def test_a_signal_in_the_middle_of_a_start_leaves_nothing_behind(moment: str, pl
 # --- settings ---
 
 
-def test_it_is_durable_and_listens_to_no_network(place: Path) -> None:
-    with embedded_postgres(place / "db", say=print) as conninfo:
+def test_it_is_durable_and_listens_to_no_network(old_place: Path) -> None:
+    with embedded_postgres(old_place / "db", say=print) as conninfo:
         for name in ("fsync", "full_page_writes", "synchronous_commit", "data_checksums"):
             assert query(conninfo, f"SHOW {name}") == "on"
         assert query(conninfo, "SHOW listen_addresses") == ""
-        assert not postmaster(place / "db" / "server").net_connections("inet")
+        assert not postmaster(old_place / "db" / "server").net_connections("inet")
 
 
-def test_what_the_user_has_in_the_environment_does_not_reach_the_server(place: Path) -> None:
+def test_what_the_user_has_in_the_environment_does_not_reach_the_server(old_place: Path) -> None:
     environment = {"TARGET_API_KEY": "secret", "PGOPTIONS": "-c fsync=off", "TMPDIR": "/nowhere", "LANG": "de_DE.UTF-8"}
-    with user(place, environment=environment) as one:
+    with user(old_place, environment=environment) as one:
         one.conninfo()
         set_by_the_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
-        assert set(postmaster(place / "db" / "server").environ()) - set_by_the_shell == {"PATH", "LC_ALL", "TZ"}
+        assert set(postmaster(old_place / "db" / "server").environ()) - set_by_the_shell == {"PATH", "LC_ALL", "TZ"}
 
 
-def test_a_refused_statement_does_not_fill_the_log(place: Path) -> None:
-    with embedded_postgres(place / "db", say=print) as conninfo:
+def test_a_refused_statement_does_not_fill_the_log(old_place: Path) -> None:
+    with embedded_postgres(old_place / "db", say=print) as conninfo:
         with pytest.raises(psycopg2.DataError):
             query(conninfo, "SELECT 'value of an event'::int")
-        log = (place / "db" / "server" / "log").read_text()
+        log = (old_place / "db" / "server" / "log").read_text()
     assert "invalid input syntax" in log
     assert "STATEMENT" not in log
 
 
-def test_a_large_log_is_set_aside_at_the_next_start(place: Path) -> None:
-    with embedded_postgres(place / "db", say=print):
-        pass
-    log = place / "db" / "server" / "log"
+def test_a_large_log_is_set_aside_at_the_next_start(old_place: Path) -> None:
+    log = old_place / "db" / "server" / "log"
     with log.open("ab") as file:
         file.truncate(11_000_000)
-    with embedded_postgres(place / "db", say=print):
+    with embedded_postgres(old_place / "db", say=print):
         assert log.stat().st_size < 100_000
-        assert (place / "db" / "server" / "log.old").stat().st_size == 11_000_000
+        assert (old_place / "db" / "server" / "log.old").stat().st_size == 11_000_000
 
 
 # --- places ---
@@ -330,9 +344,9 @@ def test_its_folders_are_private(place: Path) -> None:
 
 
 @as_root
-def test_another_account_can_neither_reach_it_nor_be_its_user(place: Path) -> None:
+def test_another_account_can_neither_reach_it_nor_be_its_user(old_place: Path) -> None:
     other = other_account()
-    with embedded_postgres(place / "db", say=print) as conninfo:
+    with embedded_postgres(old_place / "db", say=print) as conninfo:
         words = [str(programs(server_account()) / "psql"), "-c", "SELECT 1", "--dbname", conninfo]
 
         def attempt() -> str:
@@ -343,7 +357,7 @@ def test_another_account_can_neither_reach_it_nor_be_its_user(place: Path) -> No
             return ended.stderr
 
         assert "Permission denied" in attempt()
-        sockets = place / "db" / "server" / "socket"
+        sockets = old_place / "db" / "server" / "socket"
         for path, mode in ((sockets.parent, 0o711), (sockets, 0o711), (sockets / ".s.PGSQL.5432", 0o777)):
             path.chmod(mode)  # as if somebody had opened the door
         assert "Peer authentication failed" in attempt()
@@ -391,13 +405,11 @@ def test_a_data_directory_that_was_removed_does_not_come_back(place: Path) -> No
 
 
 @as_root
-def test_data_that_the_account_cannot_reach_any_more_is_a_named_error_and_no_new_database(place: Path) -> None:
-    with embedded_postgres(place / "db", say=print):
-        pass
-    (place / "db").chmod(0o700)
+def test_data_that_the_account_cannot_reach_any_more_is_a_named_error_and_no_new_database(old_place: Path) -> None:
+    (old_place / "db").chmod(0o700)
     with (
         pytest.raises(DataDirectoryError, match="cannot reach it any more"),
-        embedded_postgres(place / "db", say=print),
+        embedded_postgres(old_place / "db", say=print),
     ):
         pass
 
@@ -433,32 +445,26 @@ def test_a_folder_of_another_user_is_a_named_error(place: Path) -> None:
 
 
 @as_root
-def test_a_server_set_up_by_root_is_a_named_error_for_an_ordinary_user(place: Path) -> None:
-    with embedded_postgres(place / "db", say=print):
-        pass
+def test_a_server_set_up_by_root_is_a_named_error_for_an_ordinary_user(old_place: Path) -> None:
     account = other_account()
-    one = EmbeddedUser(place / "db", **started_as(account))
+    one = EmbeddedUser(old_place / "db", **started_as(account))
     _, err = one.process.communicate(timeout=30)
     assert "DataDirectoryError: The folder" in err
     assert "Permission denied" in err
 
 
-def test_data_of_another_major_version_is_a_named_error(place: Path) -> None:
-    with embedded_postgres(place / "db", say=print):
-        pass
-    (place / "db" / "server" / "data" / "PG_VERSION").write_text("17\n")
+def test_data_of_another_major_version_is_a_named_error(old_place: Path) -> None:
+    (old_place / "db" / "server" / "data" / "PG_VERSION").write_text("17\n")
     with (
         pytest.raises(EmbeddedPostgresError, match=r"was made by PostgreSQL 17; this is PostgreSQL 18"),
-        embedded_postgres(place / "db", say=print),
+        embedded_postgres(old_place / "db", say=print),
     ):
         pass
 
 
-def test_a_server_that_cannot_start_says_what_its_log_says(place: Path) -> None:
-    with embedded_postgres(place / "db", say=print):
-        pass
-    shutil.rmtree(place / "db" / "server" / "data" / "pg_wal")
-    with pytest.raises(EmbeddedPostgresError, match="pg_wal"), embedded_postgres(place / "db", say=print):
+def test_a_server_that_cannot_start_says_what_its_log_says(old_place: Path) -> None:
+    shutil.rmtree(old_place / "db" / "server" / "data" / "pg_wal")
+    with pytest.raises(EmbeddedPostgresError, match="pg_wal"), embedded_postgres(old_place / "db", say=print):
         pass
 
 
