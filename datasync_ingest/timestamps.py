@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, timedelta, timezone
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact
 from functools import lru_cache
 from typing import Any
 
@@ -28,7 +28,10 @@ _LAST_YEAR_ENDS_US = 253_402_300_800_000_000  # 10000-01-01T00:00:00Z
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
-_NUMBER = re.compile(r"\d{1,20}(?:\.\d{1,20})?", re.ASCII)
+_MOST_DECIMALS = 20
+_WITHOUT_ROUNDING = Context(prec=60, traps=[Inexact])  # 17 digits, 20 decimals and the factor's 7 fit in
+
+_NUMBER = re.compile(rf"\d{{1,20}}(?:\.\d{{1,{_MOST_DECIMALS}}})?", re.ASCII)
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)? ?(?:([Zz])|([+-])(\d\d)(?::?(\d\d))?)",
     re.ASCII,
@@ -38,14 +41,19 @@ _OWN = re.compile(r"((?:19[7-9]|[2-9]\d\d)\d-\d\d-\d\d)T(?:[01]\d|2[0-3]):[0-5]\
 
 
 def parse(value: Any) -> int | None:
-    """Microseconds since 1970 in UTC for any JSON value; None for one that is no timestamp or an ambiguous one."""
+    """Microseconds since 1970 in UTC for any JSON value; None for one that is no timestamp or an ambiguous one.
+
+    A number with a fraction is read exactly as a Decimal; as a float it has been rounded before it came here.
+    """
     kind = type(value)
     if kind is int:
         return _scaled(value)
+    if kind is Decimal:
+        return _exact(value)
     if kind is float:
-        return _exact(repr(value))
+        return _exact(Decimal(repr(value)))
     if kind is str:
-        return _exact(value) if _NUMBER.fullmatch(value) else _iso(value)
+        return _exact(Decimal(value)) if _NUMBER.fullmatch(value) else _iso(value)
     return None
 
 
@@ -90,17 +98,18 @@ def _scaled(number: int) -> int | None:
     return number if number < _MICROSECONDS_BELOW else None
 
 
-def _exact(text: str) -> int | None:
+def _exact(number: Decimal) -> int | None:
     """A number with a fraction, without the rounding of floating point."""
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        return None
-    if not number.is_finite() or not 0 <= number < _MICROSECONDS_BELOW:
+    if not number.is_finite() or not 0 <= number < _MICROSECONDS_BELOW or _decimals(number) > _MOST_DECIMALS:
         return None
     factor = 1_000_000 if number < _SECONDS_BELOW else 1_000 if number < _MILLISECONDS_BELOW else 1
-    microseconds = number * factor
+    microseconds = _WITHOUT_ROUNDING.multiply(number, factor)
     return int(microseconds) if microseconds == int(microseconds) else None
+
+
+def _decimals(number: Decimal) -> int:
+    exponent = number.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else 0
 
 
 def _iso(text: str) -> int | None:
