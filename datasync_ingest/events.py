@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import NamedTuple
@@ -10,17 +11,11 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import astuple
 
+from .lenient_json import REFUSALS, StructureError
+from .lenient_page import events_of, members_by_name
+from .storable import DEEPEST, is_deep, needs_care
 from .timestamps import to_text
-from .tolerant import (
-    EventRow,
-    RejectedEvent,
-    RepairedEvent,
-    bare_row,
-    is_plain_id,
-    needs_care,
-    read_event,
-    read_id,
-)
+from .tolerant import EventRow, RejectedEvent, RepairedEvent, fallback_rows, is_plain_id, read_event, read_id
 
 __all__ = [
     "DecodedPage",
@@ -28,7 +23,7 @@ __all__ = [
     "RejectedEvent",
     "RepairedEvent",
     "UnreadablePageError",
-    "bare_row",
+    "fallback_rows",
     "decode_page",
 ]
 
@@ -46,27 +41,29 @@ class Raws(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DecodedPage:
-    """`rows` are sorted by id, so that workers that meet on the same ids take their locks in one order."""
+    """`rows` are sorted by id, so that workers that meet on the same ids take their locks in one order; rows of one id
+    stand as in the page."""
 
     rows: list[EventRow]
     rejected: list[RejectedEvent]
     repaired: list[RepairedEvent]
     body: bytes = field(repr=False)
+    _places: dict[str, list[Raws]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     @property
     def received(self) -> int:
         return len(self.rows) + len(self.rejected)
 
     def raw_of(self, index: int) -> Raws:
-        """Where the row at `index` stands in the page, and its bytes. Reads the page again: it is hardly ever asked."""
-        wanted = self.rows[index].id
-        copies = sum(1 for row in self.rows[:index] if row.id == wanted)
-        found = (
-            Raws(position, bytes(raw)) for position, raw in enumerate(_raw_events(self.body)) if read_id(raw) == wanted
-        )
-        for _ in range(copies):
-            next(found)
-        return next(found)
+        """Where the row at `index` stands in the page, and its bytes. Reads the page again, once, when first asked."""
+        if not self._places:
+            for position, raw in enumerate(_raw_events(self.body)):
+                event_id = read_id(raw)
+                if event_id is not None:
+                    self._places.setdefault(event_id, []).append(Raws(position, bytes(raw)))
+        event_id = self.rows[index].id
+        copies_before = index - bisect_left(self.rows, event_id, key=itemgetter(0))
+        return self._places[event_id][copies_before]
 
 
 class _Session(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -82,8 +79,8 @@ class _Event(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     type: str | None = None
     name: str | None = None
     properties: msgspec.Raw = msgspec.Raw(b"null")
-    timestamp: int | float | str | None = None
-    ts: int | float | str | None = None
+    timestamp: int | str | None = None  # a float would be rounded already
+    ts: int | str | None = None
     session: _Session | None = None
 
 
@@ -99,6 +96,7 @@ _CLEAN_PAGE = msgspec.json.Decoder(_CleanPage)
 _RAW_PAGE = msgspec.json.Decoder(_RawPage)
 _EVENT = msgspec.json.Decoder(_Event)
 _NULL = b"null"
+_SHALLOW_CHARACTERS = 2 * DEEPEST  # a level takes two
 
 
 def decode_page(body: bytes) -> DecodedPage:
@@ -116,7 +114,7 @@ def _clean_rows(body: bytes) -> list[EventRow] | None:
         return None
     try:
         events = _CLEAN_PAGE.decode(body).data
-    except msgspec.DecodeError:
+    except REFUSALS:
         return None
     rows = []
     for event in events:
@@ -138,12 +136,16 @@ def _clean_row(event: _Event) -> EventRow | None:
     occurred_at = to_text(timestamp)
     if occurred_at is None and timestamp is not None:
         return None
-    if session_own_id is not None and session_own_id != session_id:
+    if session_id is None:
+        session_id = session_own_id
+    elif session_own_id is not None and session_own_id != session_id:
         return None
     event_id = event_id if type(event_id) is str else str(event_id)
     if not is_plain_id(event_id):
         return None
     properties = None if raw_properties == _NULL else str(raw_properties, "utf-8")
+    if properties is not None and len(properties) > _SHALLOW_CHARACTERS and is_deep(bytes(raw_properties)):
+        return None
     return EventRow(event_id, session_id, user_id, kind, name, properties, occurred_at, device_type, browser, None)
 
 
@@ -166,17 +168,22 @@ def _by_event(body: bytes) -> DecodedPage:
     return DecodedPage(rows, rejected, repaired, body)
 
 
-def _strictly(raw: msgspec.Raw) -> EventRow | None:
+def _strictly(raw: msgspec.Raw | bytes) -> EventRow | None:
     if needs_care(bytes(raw)):
         return None
     try:
         return _clean_row(_EVENT.decode(raw))
-    except msgspec.DecodeError:
+    except REFUSALS:
         return None
 
 
-def _raw_events(body: bytes) -> Iterator[msgspec.Raw]:
+def _raw_events(body: bytes) -> Sequence[msgspec.Raw | bytes]:
+    """Every event's bytes, in the order of the page. Raises UnreadablePageError."""
     try:
-        yield from _RAW_PAGE.decode(body).data
-    except msgspec.DecodeError as error:
+        return _RAW_PAGE.decode(body).data
+    except REFUSALS:
+        pass
+    try:
+        return events_of(body, members_by_name(body))
+    except StructureError as error:
         raise UnreadablePageError(f"the page cannot be read: {error}") from None

@@ -6,21 +6,26 @@ Works on the bytes of each value, so that what is kept is kept as it came: no nu
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
 
 import msgspec
 
-from .timestamps import to_text
+from .lenient_json import REFUSALS, StructureError
+from .lenient_page import members_by_name
+from .storable import JSON_NUMBER, NOT_TEXT, as_json, as_text
+from .timestamps import parse, to_text
 
 LONGEST_ID_BYTES = 1000  # far below what an index entry can hold (2,704 bytes), far above any id that was met
 
-NOT_AN_OBJECT = "the event is not an object"
+NOT_AN_OBJECT = "the event is not a JSON object"
 NO_ID = "no id"
 ID_OF_ANOTHER_TYPE = "the id is neither a string nor an integer"
 ID_EMPTY = "the id is empty"
-ID_WITH_CONTROL_CHARACTERS = "the id holds control characters or half a surrogate pair"
+ID_WITH_CONTROL_CHARACTERS = "the id holds control characters, or what is no Unicode text"
 ID_TOO_LONG = f"the id is longer than {LONGEST_ID_BYTES} bytes"
 
 
@@ -67,33 +72,14 @@ class ReadEvent:
     repairs: list[str] = field(default_factory=list)
 
 
-# What a JSON text can say and PostgreSQL's text cannot hold: U+0000, and half of a surrogate pair.
-_SUSPECT = (b"\\u0000", b"\\ud", b"\\uD")
-_ESCAPE = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a whole pair, kept
-    r"|(\\u0000|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"  # what has to go
-    r"|\\."  # any other escape, so that `\\u0000` behind a backslash is not one
-)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_INTEGER = re.compile(rb"-?\d+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
+_LONGEST_TIMESTAMP_BYTES = 100  # far more than any exact one has
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ANY = msgspec.json.Decoder()
+_NULL = b"null"
 
-_TEXTS = {"sessionId": "session_id", "userId": "user_id", "type": "type", "name": "name"}
-_KNOWN = {"id", "properties", "timestamp", "session", *_TEXTS}
-
-
-def needs_care(body: bytes) -> bool:
-    """Whether a body may hold what PostgreSQL cannot: a bytes search, and a check of the encoding where it matters."""
-    if b"\\" in body and any(suspect in body for suspect in _SUSPECT):  # one byte is found 20 times faster than six
-        return True
-    if body.isascii():
-        return False
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return True
-    return False
+_FIELDS = frozenset({"id", "sessionId", "userId", "type", "name", "properties", "timestamp", "ts", "session"})
+_SESSION_FIELDS = frozenset({"id", "deviceType", "browser"})
 
 
 def is_plain_id(event_id: str) -> bool:
@@ -105,7 +91,7 @@ def is_plain_id(event_id: str) -> bool:
 
 def read_event(raw: msgspec.Raw | bytes) -> ReadEvent | str:
     """The row of any JSON value, or the reason why it can have none. Never raises."""
-    fields = _object(bytes(raw))
+    fields = _fields(bytes(raw))
     if fields is None:
         return NOT_AN_OBJECT
     event_id = _id(fields)
@@ -116,15 +102,28 @@ def read_event(raw: msgspec.Raw | bytes) -> ReadEvent | str:
 
 def read_id(raw: msgspec.Raw | bytes) -> str | None:
     """The usable id of an event, None where it has none."""
-    fields = _object(bytes(raw))
+    fields = _fields(bytes(raw))
     event_id = None if fields is None else _id(fields)
     return event_id if isinstance(event_id, str) else None
 
 
-def bare_row(raw: bytes, event_id: str) -> EventRow:
-    """The last resort for an event whose row PostgreSQL refuses: its id alone. `raw` goes to the repairs."""
-    del raw
-    return EventRow(event_id, None, None, None, None, None, None, None, None, None)
+def read_microseconds(raw: msgspec.Raw | bytes) -> int | None:
+    """When an event occurred, in microseconds since 1970; None where it does not say so readably."""
+    fields = _fields(bytes(raw))
+    return None if fields is None else parse(_moment(_timestamp(fields)[1]))
+
+
+def fallback_rows(raw: bytes, event_id: str) -> Iterator[EventRow]:
+    """What to store, in turn, of an event whose row PostgreSQL refuses.
+
+    The row of the tolerant reader, which knows more of PostgreSQL's limits than the strict one; that without its JSON;
+    the id alone.
+    """
+    found = read_event(raw)
+    if isinstance(found, ReadEvent):
+        yield found.row
+        yield found.row._replace(properties=None, extra=None)
+    yield EventRow(event_id, *[None] * (len(EventRow._fields) - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,32 +131,42 @@ class _Refused:
     reason: str
 
 
-def _object(raw: bytes) -> dict[str, msgspec.Raw] | None:
-    """The values of an object as bytes, by key; the last of a repeated key wins."""
+class _Field(NamedTuple):
+    """A member of an object as it came: its key with quotes, and its value."""
+
+    key: bytes
+    value: bytes
+
+
+_Fields = Mapping[str, _Field]
+_ABSENT = _Field(b"", _NULL)
+
+
+def _fields(raw: bytes) -> _Fields | None:
+    """The members of an object by name; the last of a repeated name wins. None for what is no object."""
+    with suppress(*REFUSALS):
+        return {name: _Field(msgspec.json.encode(name), bytes(value)) for name, value in _OBJECT.decode(raw).items()}
     try:
-        return _OBJECT.decode(raw)
-    except msgspec.DecodeError:
-        pass
-    try:  # a key may hold what msgspec refuses
-        return _OBJECT.decode(_clean(raw)[0])
-    except msgspec.DecodeError:
+        return {name: _Field(raw[key], raw[value]) for name, (key, value) in members_by_name(raw).items()}
+    except StructureError:
         return None
 
 
-def _id(fields: Mapping[str, msgspec.Raw]) -> str | _Refused:
-    raw = bytes(fields.get("id", b"null"))
-    if raw == b"null":
+def _id(fields: _Fields) -> str | _Refused:
+    raw = fields.get("id", _ABSENT).value
+    if raw == _NULL:
         return _Refused(NO_ID)
     if _INTEGER.fullmatch(raw):
-        return raw.decode() if len(raw) <= LONGEST_ID_BYTES else _Refused(ID_TOO_LONG)
-    text, changed = _clean(raw)
-    value = _decoded(text)
-    if not isinstance(value, str):
+        return _usable("0" if raw == b"-0" else raw.decode())
+    if not raw.startswith(b'"'):
         return _Refused(ID_OF_ANOTHER_TYPE)
-    if changed:
-        return _Refused(ID_WITH_CONTROL_CHARACTERS)
-    reason = _refusal(value)
-    return value if reason is None else _Refused(reason)
+    text, changed = as_text(raw)
+    return _Refused(ID_WITH_CONTROL_CHARACTERS) if changed else _usable(text)
+
+
+def _usable(event_id: str) -> str | _Refused:
+    reason = _refusal(event_id)
+    return event_id if reason is None else _Refused(reason)
 
 
 def _refusal(event_id: str) -> str | None:
@@ -165,123 +174,119 @@ def _refusal(event_id: str) -> str | None:
         return ID_EMPTY
     if _CONTROL.search(event_id):
         return ID_WITH_CONTROL_CHARACTERS
-    return ID_TOO_LONG if len(event_id.encode(errors="surrogatepass")) > LONGEST_ID_BYTES else None
+    return ID_TOO_LONG if len(event_id.encode()) > LONGEST_ID_BYTES else None
+
+
+def _timestamp(fields: _Fields) -> _Field:
+    """The member that says when: `timestamp`, or `ts` in its place."""
+    timestamp = fields.get("timestamp", _ABSENT)
+    return timestamp if timestamp.value != _NULL else fields.get("ts", timestamp)
+
+
+def _moment(raw: bytes) -> str | int | Decimal | None:
+    """A timestamp's value without any rounding; None for what can be none."""
+    if raw.startswith(b'"'):
+        text, changed = as_text(raw)
+        return None if changed else text
+    if len(raw) > _LONGEST_TIMESTAMP_BYTES or JSON_NUMBER.fullmatch(raw) is None:
+        return None
+    try:
+        return int(raw) if _INTEGER.fullmatch(raw) else Decimal(raw.decode())
+    except InvalidOperation:
+        return None
 
 
 class _Reading:
     """The reading of one event: what goes beside its columns, and why."""
 
-    def __init__(self, fields: dict[str, msgspec.Raw]) -> None:
+    def __init__(self, fields: _Fields) -> None:
         self._fields = fields
-        self._extra: dict[str, bytes] = {}
+        self._beside: dict[bytes, bytes] = {}  # key and value of what goes to `extra`
         self._repairs: list[str] = []
 
     def event(self, event_id: str) -> ReadEvent:
-        texts = {column: self._text(self._fields, name, self._extra, name) for name, column in _TEXTS.items()}
-        session_id, device_type, browser = self._session(texts.pop("session_id"))
+        session_id, device_type, browser = self._session(self._text(self._fields, "sessionId", self._beside))
         row = EventRow(
             id=event_id,
             session_id=session_id,
-            user_id=texts["user_id"],
-            type=texts["type"],
-            name=texts["name"],
-            properties=self._json("properties", bytes(self._fields.get("properties", b"null"))),
+            user_id=self._text(self._fields, "userId", self._beside),
+            type=self._text(self._fields, "type", self._beside),
+            name=self._text(self._fields, "name", self._beside),
+            properties=self._properties(),
             occurred_at=self._occurred_at(),
             device_type=device_type,
             browser=browser,
-            extra=self._extra_text(),
+            extra=self._extra(),
         )
         return ReadEvent(row, self._repairs)
 
-    def _text(self, fields: Mapping[str, msgspec.Raw], name: str, beside: dict[str, bytes], path: str) -> str | None:
+    def _text(self, fields: _Fields, name: str, beside: dict[bytes, bytes], path: str = "") -> str | None:
         """A column of text; a value that is none stays beside, as it came."""
-        raw = bytes(fields.get(name, b"null"))
-        if raw == b"null":
+        field = fields.get(name, _ABSENT)
+        if field.value == _NULL:
             return None
-        text, changed = _clean(raw)
-        value = _decoded(text)
-        if isinstance(value, str):
-            self._note(changed, path)
-            return value
-        beside[name] = raw
-        self._repairs.append(f"{path} is not a string")
+        if field.value.startswith(b'"'):
+            text, changed = as_text(field.value)
+            if changed:
+                self._repairs.append(f"{path}{name} {NOT_TEXT}")
+            return text
+        beside[field.key] = field.value
+        self._repairs.append(f"{path}{name} is not a string")
         return None
 
     def _session(self, session_id: str | None) -> tuple[str | None, str | None, str | None]:
         """Session id, device type and browser; the session's own id fills in, or stays beside where it differs."""
-        raw = bytes(self._fields.get("session", b"null"))
-        if raw == b"null":
+        session = self._fields.get("session", _ABSENT)
+        if session.value == _NULL:
             return session_id, None, None
-        fields = _object(raw)
+        fields = _fields(session.value)
         if fields is None:
-            self._extra["session"] = raw
+            self._beside[session.key] = session.value
             self._repairs.append("session is not an object")
             return session_id, None, None
-        beside = {name: bytes(value) for name, value in fields.items() if name not in ("id", "deviceType", "browser")}
-        device_type = self._text(fields, "deviceType", beside, "session.deviceType")
-        browser = self._text(fields, "browser", beside, "session.browser")
-        own_id = self._text(fields, "id", beside, "session.id")
+        beside = _unknown(fields, _SESSION_FIELDS)
+        device_type = self._text(fields, "deviceType", beside, "session.")
+        browser = self._text(fields, "browser", beside, "session.")
+        own_id = self._text(fields, "id", beside, "session.")
         if own_id is not None and session_id is not None and own_id != session_id:
-            beside["id"] = bytes(fields["id"])
+            beside[fields["id"].key] = fields["id"].value
         if beside:
-            self._extra["session"] = _joined(beside)
+            self._beside[session.key] = _joined(beside)
         return session_id if session_id is not None else own_id, device_type, browser
 
+    def _properties(self) -> str | None:
+        raw = self._fields.get("properties", _ABSENT).value
+        return None if raw == _NULL else self._json("properties", raw)
+
     def _occurred_at(self) -> str | None:
-        name = "timestamp"
-        if bytes(self._fields.get(name, b"null")) == b"null" and "ts" in self._fields:
-            name = "ts"
-        elif "ts" in self._fields:
-            self._extra["ts"] = bytes(self._fields["ts"])
-        raw = bytes(self._fields.get(name, b"null"))
-        if raw == b"null":
+        field = _timestamp(self._fields)
+        ts = self._fields.get("ts", _ABSENT)
+        if ts.value != _NULL and ts != field:
+            self._beside[ts.key] = ts.value
+        if field.value == _NULL:
             return None
-        occurred_at = to_text(_decoded(_clean(raw)[0]))
+        occurred_at = to_text(_moment(field.value))
         if occurred_at is None:
-            self._extra[name] = raw
-            self._repairs.append(f"{name} is not a timestamp, or an ambiguous one")
+            self._beside[field.key] = field.value
+            self._repairs.append("the timestamp is none, or an ambiguous one")
         return occurred_at
 
-    def _extra_text(self) -> str | None:
-        """Unknown fields, and the originals of unreadable ones."""
-        unknown = {name: bytes(raw) for name, raw in self._fields.items() if name not in _KNOWN and name != "ts"}
-        kept = {**unknown, **self._extra}
-        return self._json("extra", _joined(kept)) if kept else None
+    def _extra(self) -> str | None:
+        """Unknown fields, and the originals of unreadable ones; what is no JSON in any way is left out alone."""
+        kept = _unknown(self._fields, _FIELDS) | self._beside
+        texts = {self._json("extra", key): self._json("extra", value) for key, value in kept.items()}
+        members = [f"{key}:{value}" for key, value in texts.items() if value is not None]
+        return "{" + ",".join(members) + "}" if members else None
 
-    def _json(self, name: str, raw: bytes) -> str | None:
-        if raw == b"null":
-            return None
-        text, changed = _clean(raw)
-        self._note(changed, name)
+    def _json(self, column: str, raw: bytes) -> str | None:
+        text, changes = as_json(raw)
+        self._repairs += [repair for change in changes if (repair := f"{column} {change}") not in self._repairs]
         return text
 
-    def _note(self, changed: bool, name: str) -> None:
-        if changed:
-            self._repairs.append(f"{name} held what PostgreSQL cannot: it is U+FFFD there")
+
+def _unknown(fields: _Fields, known: frozenset[str]) -> dict[bytes, bytes]:
+    return {field.key: field.value for name, field in fields.items() if name not in known}
 
 
-def _joined(values: Mapping[str, bytes]) -> bytes:
-    return b"{" + b",".join(msgspec.json.encode(name) + b":" + raw for name, raw in values.items()) + b"}"
-
-
-def _decoded(text: str) -> Any:
-    """Any JSON value; an unreadable one, which msgspec may still find inside a raw value, is None."""
-    try:
-        return _ANY.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-
-
-def _clean(raw: bytes) -> tuple[str, bool]:
-    """The JSON text with U+FFFD for all that PostgreSQL's text cannot hold, and whether there was any."""
-    text = raw.decode("utf-8", errors="replace")
-    cleaned = _ESCAPE.sub(lambda match: "\\ufffd" if match[1] else match[0], text) if "\\u" in text else text
-    return cleaned, cleaned != text or ("�" in text and not _is_utf8(raw))
-
-
-def _is_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _joined(members: Mapping[bytes, bytes]) -> bytes:
+    return b"{" + b",".join(key + b":" + value for key, value in members.items()) + b"}"

@@ -9,13 +9,17 @@ Two envelopes occur and both are read:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from .. import timestamps
+from ..lenient_json import REFUSALS, StructureError
+from ..lenient_page import events_of, members_by_name
 from ..messages import Position
+from ..storable import as_text
+from ..tolerant import read_id, read_microseconds
 
 
 class NotAPageError(ValueError):
@@ -53,45 +57,86 @@ class _Page(msgspec.Struct, rename="camel"):
     meta: _Meta | None = None
 
 
-class _Place(msgspec.Struct):
-    id: Any = None
-    timestamp: Any = None
-    ts: Any = None
-
-
 _PAGE = msgspec.json.Decoder(_Page)
-_PLACE = msgspec.json.Decoder(_Place)
+_INTEGER = re.compile(rb"-?[0-9]+")
+_MOST_DIGITS = 1000  # Python itself refuses 4,301
+_HIGHEST_TOTAL = 2**63 - 1  # what both ledgers can hold
 
 
 def read(body: bytes) -> Envelope:
-    """Reads the envelope of an inflated body (UTF-8 JSON). Raises NotAPageError."""
+    """Reads the envelope of an inflated body (UTF-8 JSON), also of one with events that no strict parser takes.
+
+    Raises NotAPageError.
+    """
     try:
         page = _PAGE.decode(body)
-    except msgspec.DecodeError as error:
-        raise NotAPageError(f"{error} (the body begins {body[:40]!r})") from None
-    pagination = page.pagination or _Pagination(page.has_more, page.next_cursor)
-    if pagination.has_more is None:
+    except REFUSALS:
+        page = _read_leniently(body)
+    nested, meta = page.pagination or _Pagination(), page.meta or _Meta()
+    has_more = nested.has_more if nested.has_more is not None else page.has_more
+    if has_more is None:
         raise NotAPageError("the page does not say whether there is more (no hasMore)")
-    meta = page.meta or _Meta()
-    cursor = pagination.next_cursor
     return Envelope(
         received=len(page.data),
-        has_more=pagination.has_more,
-        next_cursor=None if cursor in (None, "") else str(cursor),
-        total=meta.total if type(meta.total) is int and meta.total >= 0 else None,
+        has_more=has_more,
+        next_cursor=_cursor(nested.next_cursor) or _cursor(page.next_cursor),
+        total=meta.total if type(meta.total) is int and 0 <= meta.total <= _HIGHEST_TOTAL else None,
         request_id=meta.request_id if isinstance(meta.request_id, str) else None,
         first=_position(page.data[0]) if page.data else None,
         last=_position(page.data[-1]) if page.data else None,
     )
 
 
-def _position(event: msgspec.Raw) -> Position | None:
-    """Where an event stands; None for one without an id, whose place nothing can tell."""
+def _read_leniently(body: bytes) -> _Page:
+    """The same of a body that msgspec refuses, for whatever reason."""
     try:
-        place = _PLACE.decode(event)
-    except msgspec.DecodeError:
+        found = members_by_name(body)
+        data = [msgspec.Raw(event) for event in events_of(body, found)]
+        page = {name: body[member.value] for name, member in found.items()}
+        pagination, meta = _members(page.get("pagination")), _members(page.get("meta"))
+    except StructureError as error:
+        raise NotAPageError(f"{error} (the body begins {body[:40]!r})") from None
+    return _Page(
+        data=data,
+        pagination=_Pagination(_flag(pagination.get("hasMore")), _scalar(pagination.get("nextCursor"))),
+        has_more=_flag(page.get("hasMore")),
+        next_cursor=_scalar(page.get("nextCursor")),
+        meta=_Meta(_scalar(meta.get("total")), _scalar(meta.get("requestId"))),
+    )
+
+
+def _members(raw: bytes | None) -> dict[str, bytes]:
+    """The members of an object; none where it is another value. Raises StructureError."""
+    if raw is None or not raw.startswith(b"{"):
+        return {}
+    return {name: raw[member.value] for name, member in members_by_name(raw).items()}
+
+
+def _flag(raw: bytes | None) -> bool | None:
+    return {b"true": True, b"false": False}.get(raw or b"")
+
+
+def _scalar(raw: bytes | None) -> str | int | None:
+    """A string or an integer as it came; None for anything else."""
+    if raw is None:
         return None
-    if type(place.id) not in (str, int) or place.id == "":
+    if _INTEGER.fullmatch(raw) and len(raw) <= _MOST_DIGITS:
+        return int(raw)
+    if not raw.startswith(b'"'):
         return None
-    microseconds = timestamps.parse(place.timestamp if place.timestamp is not None else place.ts)
-    return Position(None if microseconds is None else microseconds // 1000, str(place.id))
+    text, changed = as_text(raw)
+    return None if changed else text
+
+
+def _cursor(value: str | int | None) -> str | None:
+    """A cursor that can be kept and sent again."""
+    return None if value is None or value == "" or "\0" in str(value) else str(value)
+
+
+def _position(event: msgspec.Raw) -> Position | None:
+    """Where an event stands; None for one without a usable id, whose place nothing can tell."""
+    event_id = read_id(event)
+    if event_id is None:
+        return None
+    microseconds = read_microseconds(event)
+    return Position(None if microseconds is None else microseconds // 1000, event_id)

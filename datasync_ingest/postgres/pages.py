@@ -12,7 +12,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from ..events import DecodedPage, EventRow, RejectedEvent, RepairedEvent, bare_row
+from ..events import DecodedPage, EventRow, RejectedEvent, RepairedEvent, fallback_rows
 from ..messages import Counts, PageId, RawPage
 from .connection import connect_patiently, first_line, is_connection_trouble, is_data_error, named
 from .writers import InsertRows
@@ -191,7 +191,8 @@ def _insert_all(cursor: Cursor, statement: str, rows: Sequence[tuple[object, ...
 class _Isolation:
     """Finds, by bisection inside savepoints, the rows that PostgreSQL refuses, and stores all others.
 
-    A refused row is stored with its id alone, its bytes kept as a repair; if even that is refused, as a reject.
+    Of a refused row as much is stored as PostgreSQL takes, at least its id, its bytes kept as a repair; if even that is
+    refused, it is a reject.
     """
 
     def __init__(self, cursor: Cursor, decoded: DecodedPage, insert: InsertRows) -> None:
@@ -219,10 +220,11 @@ class _Isolation:
 
     def _degrade(self, index: int, row: EventRow, refusal: str) -> None:
         position, raw = self._decoded.raw_of(index)
-        if self._try([bare_row(raw, row.id)]) is None:
-            self._repaired.append(RepairedEvent(position, row.id, f"PostgreSQL refused the row: {refusal}", raw))
+        reason = f"PostgreSQL refused the row: {refusal}"
+        if any(self._try([fallback]) is None for fallback in fallback_rows(raw, row.id)):
+            self._repaired.append(RepairedEvent(position, row.id, reason, raw))
         else:
-            self._rejected.append(RejectedEvent(position, f"PostgreSQL refused the row: {refusal}", raw))
+            self._rejected.append(RejectedEvent(position, reason, raw))
 
     def _try(self, rows: list[EventRow]) -> str | None:
         """None when the rows went in, else the refusal, with the transaction as it was before."""
