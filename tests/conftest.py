@@ -17,6 +17,15 @@ from tests.harness import API_KEY, Database, Workplace, new_database
 _NUMBERS = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--scale", type=int, default=1, help="times as many events in tests that follow whole ingests")
+
+
+@pytest.fixture
+def scale(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--scale"))
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The conninfo of an embedded PostgreSQL."""

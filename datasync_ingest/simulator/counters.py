@@ -25,17 +25,19 @@ class Counters:
             self._faults: Counter[str] = Counter()
             self._pages: Counter[tuple[int, int]] = Counter()
             self._most: dict[str, int] = {}
+            self._windows: dict[str, int] = {}
 
     def request(self, endpoint: str) -> None:
         with self._lock:
             self._first_request_at = self._first_request_at or time.time()
             self._requests[endpoint] += 1
 
-    def counted(self, endpoint: str, most: int) -> None:
-        """A request that used up one of its window; `most` is the largest window so far."""
+    def counted(self, endpoint: str, *, most: int = 0, windows: int = 0) -> None:
+        """A request that used up one of its window; the largest window and the number of windows so far."""
         with self._lock:
             self._counted[endpoint] += 1
             self._most[endpoint] = max(most, self._most.get(endpoint, 0))
+            self._windows[endpoint] = windows
 
     def answer(self, status: int, faults: list[str]) -> None:
         with self._lock:
@@ -56,6 +58,7 @@ class Counters:
                 "statuses": {str(status): count for status, count in sorted(self._statuses.items())},
                 "statuses_429": self._statuses[429],
                 "most_requests_in_a_window": self._most,
+                "windows": self._windows,
                 "pages": sum(self._pages.values()),
                 "pages_fetched_twice": sum(count - 1 for count in self._pages.values()),
                 "faults": dict(self._faults),

@@ -37,12 +37,12 @@ class Gate:
         options, now = self._world.options, self._world.now
         limit = limits.limit_of(endpoint, options, key_in_query=caller.by_query)
         if not limit:
-            self._counters.counted(endpoint, 0)
+            self._counters.counted(endpoint)
             return limits.Place(granted=True, headers={})
         with self._world.lock:
             window = self._windows.setdefault((caller.key, endpoint, caller.by_query), limits.Window())
             grant = window.take(now, limit, options.rate_window, aligned=options.window_style == "aligned")
-            self._counters.counted(endpoint, window.most)
+            self._counters.counted(endpoint, most=window.most, windows=window.windows)
         return limits.Place(grant.allowed, limits.headers_of(grant, now, options))
 
     def limited(self, request: Request, endpoint: str, answer: Callable[[], Answer]) -> Answer:

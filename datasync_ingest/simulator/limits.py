@@ -33,11 +33,12 @@ class Place:
 
 
 class Window:
-    """The requests of one key at one endpoint. `most` is the largest number in any window so far."""
+    """The requests of one key at one endpoint: `windows` opened so far, `most` requests in any of them."""
 
     def __init__(self) -> None:
         self._opened_at = -math.inf
         self._count = 0
+        self.windows = 0
         self.most = 0
 
     def take(self, now: float, limit: int, length_s: float, *, aligned: bool) -> Grant:
@@ -45,6 +46,7 @@ class Window:
         opens_at = now - now % length_s if aligned else now
         if now >= self._opened_at + length_s:
             self._opened_at, self._count = opens_at, 0
+            self.windows += 1
         self._count += 1
         self.most = max(self.most, self._count)
         left_s = self._opened_at + length_s - now

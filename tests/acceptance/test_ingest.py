@@ -65,13 +65,27 @@ VARIANTS: dict[str, tuple[dict[str, Any], list[str], int]] = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_event_arrives_once(name: str, simulator: Start, workplace: Workplace, database: Database) -> None:
+def test_every_event_arrives_once(
+    name: str, simulator: Start, workplace: Workplace, database: Database, scale: int
+) -> None:
     server, flags, events = VARIANTS[name]
-    api = simulator(events=events, **server)
+    api = simulator(events=events * scale, **server)
     ended = workplace.ingest(*flags, API_BASE_URL=api.url)
     assert "Complete." in ended.out
     require_exact(workplace, database, api)
     assert api.counters()["statuses_429"] == 0
+
+
+def test_every_request_of_every_window_is_used_and_none_is_one_too_many(
+    simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    api = simulator(events=1_500, rate_limit=10, rate_window=1)
+    workplace.ingest("--batch-size", "50", API_BASE_URL=api.url)
+    counters = api.counters()
+    assert counters["statuses_429"] == 0
+    assert counters["most_requests_in_a_window"]["events"] == 10
+    assert counters["windows"]["events"] == 3
+    require_exact(workplace, database, api)
 
 
 def test_a_server_that_refuses_large_pages_is_asked_for_smaller_ones(
