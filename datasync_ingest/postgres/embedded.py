@@ -36,12 +36,22 @@ def embedded_postgres(directory: Path, *, say: Callable[[str], None]) -> Iterato
                 server.start(say)
             yield server.conninfo
         finally:
-            with signals_deferred():  # a second signal does not wait, and still leaves nothing behind
-                last = _is_last(users)
-                if last:
-                    server.stop()
+            try:
+                last = _leave(users, server)
+            except BaseException:  # a second signal, which may have come before anything was done
+                _leave(users, server)
+                raise
             if last:
                 server.wait_for_end()
+
+
+def _leave(users: IO[str], server: Server) -> bool:
+    """Tells the server to stop if nobody else uses it, and returns whether that is so."""
+    with signals_deferred():
+        last = _is_last(users)
+        if last:
+            server.stop()
+    return last
 
 
 def _is_last(users: IO[str]) -> bool:

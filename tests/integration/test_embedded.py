@@ -270,6 +270,26 @@ def test_a_signal_in_the_middle_of_a_start_leaves_nothing_behind(moment: str, pl
         assert query(conninfo, "SELECT 1") == 1
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+def test_a_user_who_comes_while_the_server_stops_waits_and_starts_it_again(signum: int, old_place: Path) -> None:
+    with user(old_place) as first:
+        first.conninfo()
+        server = postmaster(old_place / "db" / "server")
+        first.kill()
+    server.send_signal(signum)
+    with embedded_postgres(old_place / "db", say=print) as conninfo:
+        assert query(conninfo, "SELECT 1") == 1
+        assert postmaster(old_place / "db" / "server") != server
+
+
+def test_a_user_who_comes_while_a_killed_ones_server_starts_waits_for_it(old_place: Path) -> None:
+    with user(old_place) as first:
+        until((old_place / "db" / "server" / "data" / "postmaster.pid").exists, what="a start")
+        first.kill()
+    with embedded_postgres(old_place / "db", say=print) as conninfo:
+        assert query(conninfo, "SELECT 1") == 1
+
+
 # --- settings ---
 
 
