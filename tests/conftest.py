@@ -13,6 +13,7 @@ import pytest
 from datasync_ingest.postgres.embedded import embedded_postgres
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.harness import API_KEY, Database, Workplace, new_database
+from tests.servers import reachable_folder
 
 _NUMBERS = itertools.count(1)
 
@@ -27,9 +28,9 @@ def scale(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The conninfo of an embedded PostgreSQL."""
-    with embedded_postgres(tmp_path_factory.mktemp("postgres"), say=lambda _: None) as conninfo:
+def server() -> Iterator[str]:
+    """The conninfo of an embedded PostgreSQL, of which nothing is left at the end."""
+    with reachable_folder() as folder, embedded_postgres(folder / "postgres", say=lambda _: None) as conninfo:
         yield conninfo
 
 
