@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import DataDirectoryError, DiskFullError
-from .accounts import server_account
+from .accounts import server_account, signals_deferred
 from .folders import locked, server_home
 from .server import Server
 
@@ -32,17 +32,21 @@ def embedded_postgres(directory: Path, *, say: Callable[[str], None]) -> Iterato
     with users:
         try:
             with _named_errors(directory), locked(home / "lock"):
-                fcntl.flock(users, fcntl.LOCK_SH)  # released by the kernel, however this process ends
+                fcntl.flock(users, fcntl.LOCK_SH)  # waits for one who stops; released by the kernel, however we end
                 server.start(say)
             yield server.conninfo
         finally:
-            with _named_errors(directory), locked(home / "lock"):
-                fcntl.flock(users, fcntl.LOCK_UN)
-                if _is_last(users):
+            with signals_deferred():  # a second signal does not wait, and still leaves nothing behind
+                last = _is_last(users)
+                if last:
                     server.stop()
+            if last:
+                server.wait_for_end()
 
 
 def _is_last(users: IO[str]) -> bool:
+    """Whether nobody else uses the server; if so, nobody begins to as long as `users` is open."""
+    fcntl.flock(users, fcntl.LOCK_UN)
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -57,9 +57,9 @@ log_min_error_statement = panic    # a refused page would put all of its events 
 
 
 class Server:
-    """The server in the folder `home`; `start` and `stop` are called by one process at a time.
+    """The server in the folder `home`; starts and stops exclude each other.
 
-    All may raise EmbeddedPostgresError, DiskFullError and OSError.
+    All but `stop` may raise EmbeddedPostgresError, DiskFullError and OSError.
     """
 
     def __init__(self, home: Path, account: Account) -> None:
@@ -97,14 +97,23 @@ class Server:
             time.sleep(_POLL_S)
 
     def stop(self) -> None:
-        """Stops the server, whoever is connected; an exception in mid-wait leaves it stopping by itself."""
-        process = self._process if _lives(self._process) else self._postmaster()
+        """Tells the server to stop, whoever is connected; does not wait, and does nothing where none runs."""
+        self._process = self._process if _lives(self._process) else self._postmaster()
+        self._send(signal.SIGTERM)  # ends one that has just been started and does not listen to SIGINT yet
+        self._send(signal.SIGINT)
+
+    def wait_for_end(self) -> None:
+        """Returns when the server that was told to stop has ended; an exception leaves it stopping by itself."""
         for signum in (signal.SIGINT, signal.SIGQUIT):  # with a checkpoint; at once, if that takes too long
             deadline = time.monotonic() + STOP_TIMEOUT_S
-            while process is not None and _lives(process) and time.monotonic() < deadline:
-                with suppress(psutil.NoSuchProcess):
-                    process.send_signal(signum)  # again and again: a server that has just begun to start ignores it
+            self._send(signum)
+            while _lives(self._process) and time.monotonic() < deadline:
                 time.sleep(_POLL_S)
+
+    def _send(self, signum: signal.Signals) -> None:
+        with suppress(psutil.NoSuchProcess):
+            if self._process is not None:
+                self._process.send_signal(signum)
 
     @property
     def _pid_file(self) -> Path:
