@@ -106,4 +106,3 @@ def test_a_full_spool_is_named_and_takes_a_page_now_and_then(
     assert "the spool is full (SPOOL_LIMIT, 20.0 KiB): from here on one page every 1 s" in err
     require_exact(workplace, database, api)
     assert api.counters()["pages_fetched_twice"] == 0
-
