@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from .errors import IncompleteError, LedgerDivergedError, OtherSourceError
-from .ledger import Ledger
+from .ledger import Ledger, PoisonedPage
 from .postgres.source import Holdings, SourceDatabase, SourceIdentity
 
 _log = logging.getLogger(__name__)
@@ -14,22 +14,45 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Events in the table and distinct rejects, against the API's latest total (None: it names none)."""
+    """Events in the table and distinct rejects, against the API's latest total (None: it names none).
+
+    `poisoned` pages are fetched, and no worker survived them.
+    """
 
     holdings: Holdings
     total: int | None
+    poisoned: tuple[PoisonedPage, ...] = ()
 
     @property
     def missing(self) -> int:
         """How many events the table and the rejects are short of the total; 0 where there is no total."""
         return max(0, (self.total or 0) - self.holdings.events - self.holdings.rejected)
 
+    @property
+    def unexplained(self) -> int:
+        """How many of the missing events are not in poisoned pages, so that another walk may bring them."""
+        return max(0, self.missing - sum(page.received for page in self.poisoned))
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing and not self.poisoned
+
     def verdict(self) -> tuple[int, str]:
         """Exit code and ending of a run that leaves things like this."""
-        return (IncompleteError.exit_code, f"{self.missing:,} events missing") if self.missing else (0, "complete")
+        if self.complete:
+            return 0, "complete"
+        return IncompleteError.exit_code, f"{self.missing:,} events missing, {len(self.poisoned)} pages poisoned"
 
     def require_complete(self) -> None:
         """Raises IncompleteError with the numbers."""
+        if self.poisoned:
+            page = self.poisoned[0]
+            raise IncompleteError(
+                f"{len(self.poisoned)} fetched pages could not be written, {self.missing:,} events are missing. Page"
+                f" {page.page} ({page.received:,} events): {page.reason}.",
+                hint="The pages are kept. Run with --retry-poisoned, when what killed the workers is mended, to try"
+                " them once more.",
+            )
         if self.missing:
             raise IncompleteError(
                 f"{self.missing:,} events are missing: the API has {self.total:,}, the table {self.holdings.events:,}"

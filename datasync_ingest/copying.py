@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import errors
 from .api.fetching import PageFetcher
-from .errors import IngestError, WorkerFailedError
+from .errors import ConfigurationError, IngestError, WorkerFailedError
+from .feeding import Feeder
 from .ledger import Ledger
-from .messages import Failure, PageId, RawPage, Receipt, Waiting, WorkerMessage
+from .messages import Failure, RawPage, Receipt, Waiting, WorkerMessage
 from .meter import Meter
 from .plan import FINISHED, Plan
 from .pools import Pool
 from .progress import Display
 from .settings import Settings
 from .stopping import StopRequest, Wake
+from .walk import follow
 from .walk_thread import WalkThread
 
 TICK_S = 0.25  # how often the progress line is refreshed
@@ -52,46 +54,71 @@ class Copier:
         self._stop = stop
         self._wake = wake
         self._after_trouble = after_trouble
-        self._in_pool: dict[PageId, RawPage] = {}
+        self._feeder = Feeder(
+            pool,
+            ledger.spool,
+            spool_limit=settings.spool_limit,
+            longest_wait_s=settings.cursor_refresh_threshold,
+        )
+        self._walk: WalkThread | None = None
         self._remembered: dict[str, Any] = {}
         self._show_at = 0.0
 
     def follow(self, plan: Plan) -> None:
-        """Returns when the walk is at its end and every page of it is durably in the database and in the ledger.
+        """Returns when the walk is at its end, and every page of it and of the spool is durably in the database and in
+        the ledger.
 
         Raises what ended the walk (its pages are committed first), what a worker failed with, or StoppedError.
         """
-        walk = WalkThread(plan, self._fetcher, self._fetcher.activity, self._wake)
+        self._work_off(follow(plan, self._fetcher))
+        self._ledger.end(plan.walk.walk, FINISHED)
+
+    def _work_off(self, pages: Iterator[RawPage]) -> None:
+        self._walk = walk = WalkThread(pages, self._fetcher.activity, self._wake)
         walk.start()
         stop_at: float | None = None
-        while not (walk.ended and self._pool.pages == 0):
+        while not (walk.ended and self._feeder.idle):
             if self._stop and stop_at is None:
                 stop_at = self._begin_to_stop()
             if stop_at is not None and (self._stop.urgent or time.monotonic() > stop_at):
                 break
             self._step(walk)
         if self._stop:
-            raise self._stop.error(self._meter.snapshot(0).standing())
+            raise self._stop.error(self._meter.snapshot(0, 0).standing())
         if walk.error is not None:
             raise walk.error
         self._show()
-        self._ledger.end(plan.walk.walk, FINISHED)
 
     def close(self) -> None:
-        """Stops fetching and the workers; receipts that were still on their way are entered. Idempotent."""
+        """Stops fetching and the workers; receipts on their way are entered, pages without one spooled. Idempotent."""
         self._fetcher.stop()
-        for message in self._pool.stop(0.0 if self._in_pool else _END_GRACE_S):
+        self._feeder.stopping = True
+        for message in self._pool.stop(_END_GRACE_S if self._feeder.idle else 0.0):
             if isinstance(message, Receipt):
                 self._received(message)
+        self._spool_rest()
         self._remember(settled=True)
 
+    def _spool_rest(self) -> None:
+        """What was fetched need not be fetched again; where even that fails, it will be."""
+        try:
+            count = self._feeder.spool_rest()
+            if self._walk is not None and self._walk.has_page:
+                self._ledger.spool.put(self._walk.take())
+                count += 1
+        except ConfigurationError as error:
+            _log.warning("pages that were fetched are lost and will be fetched again: %s", error)
+        else:
+            if count:
+                _log.info("%d fetched pages were put into the spool; the next run writes them", count)
+
     def _step(self, walk: WalkThread) -> None:
-        if self._pool.room > 0 and walk.has_page:
+        self._feeder.refill()
+        if walk.has_page and self._feeder.takes(walk.waited_s):
             self._remember(settled=False)  # before the next request: after a kill at most that one is not recorded
             page = walk.take()
             self._meter.fetched(page)
-            self._in_pool[page.page] = page
-            self._pool.put(page)
+            self._feeder.accept(page)
         for message in self._pool.receive(TICK_S, wake=self._wake.fileno()):
             self._handle(message)
         self._wake.clear()
@@ -100,7 +127,7 @@ class Copier:
             self._show()
 
     def _show(self) -> None:
-        self._display.show(self._meter.snapshot(self._pool.pages))
+        self._display.show(self._meter.snapshot(self._pool.pages, self._feeder.waiting))
         self._remember(settled=False)
 
     def _remember(self, *, settled: bool) -> None:
@@ -112,6 +139,7 @@ class Copier:
 
     def _begin_to_stop(self) -> float:
         self._fetcher.stop()
+        self._feeder.stopping = True
         if self._pool.pages:
             _log.info("stopping: committing %d pages that are under way", self._pool.pages)
         return time.monotonic() + self._stop_grace_s
@@ -129,7 +157,7 @@ class Copier:
             raise _error(message)
 
     def _received(self, receipt: Receipt) -> None:
-        page = self._in_pool.pop(receipt.page, None)
+        page = self._feeder.received(receipt.page)
         if page is not None and self._ledger.complete(page, receipt):
             self._meter.committed(receipt)
 

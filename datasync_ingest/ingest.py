@@ -37,6 +37,7 @@ class Intent:
 
     fresh: bool = False
     adopt: bool = False
+    retry_poisoned: bool = False
     pool: str = DEFAULT_POOL
     writer: str = DEFAULT_WRITER
 
@@ -78,6 +79,10 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
         stop.defer()
         key_clock.first_call()
         pool.start()
+        if intent.retry_poisoned:
+            _log.info("%d poisoned pages are tried once more", ledger.spool.retry_poisoned())
+        if ledger.spool.waiting:
+            _log.info("%d pages are in the spool: they are written first", ledger.spool.waiting)
         balance = _walk_until_balanced(ledger, source, copier, meter)
         ending.exit_code, ending.sentence = balance.verdict()
         return meter.summary(balance, demo=settings.demo)
@@ -121,7 +126,7 @@ def _walk_until_balanced(ledger: Ledger, source: SourceDatabase, copier: Copier,
     expiry = _Expiry(meter)
     while True:
         _end_what_is_over(ledger)
-        plan = next_plan(ledger.walks(), ledger.pages, walked=walked, topped_up=topped_up, missing=missing)
+        plan = next_plan(ledger.walks(), ledger.known, walked=walked, topped_up=topped_up, missing=missing)
         if plan is None:
             return balance
         try:
@@ -137,15 +142,15 @@ def _walk_until_balanced(ledger: Ledger, source: SourceDatabase, copier: Copier,
             ledger.begin(branch(diverged.at).walk)
             continue
         walked, topped_up = True, topped_up or plan.walk.until is not None
-        balance = Balance(source.holdings(), meter.total)
-        missing = balance.missing
+        balance = Balance(source.holdings(), meter.total, tuple(ledger.spool.poisoned()))
+        missing = balance.unexplained
         ledger.keep(missing=missing)
 
 
 def _end_what_is_over(ledger: Ledger) -> None:
     """A walk whose last page was committed in the moment in which the last run died."""
     for walk in ledger.walks():
-        if walk.state == ACTIVE and is_over(ledger.pages(walk.walk)):
+        if walk.state == ACTIVE and is_over(ledger.settled(walk.walk)):
             ledger.end(walk.walk, FINISHED)
 
 
@@ -153,7 +158,7 @@ def _walk(plan: Plan, ledger: Ledger, copier: Copier, meter: Meter) -> None:
     if plan.is_new:
         ledger.begin(plan.walk)
     _log.info("walking: %s", plan.reason)
-    behind = sum(page.counts.received for page in ledger.pages(plan.walk.walk))
+    behind = sum(page.received for page in ledger.known(plan.walk.walk))
     meter.walk_begins(behind, top_up=plan.walk.until is not None)
     copier.follow(plan)
 

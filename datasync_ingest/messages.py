@@ -104,18 +104,25 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class CompletedPage:
-    """A page that is durably in the database, as the sidecar and `ingested_pages` know it."""
+class KnownPage:
+    """A page that need not be fetched again: it is in the database, or in the spool on its way there."""
 
     page: PageId
     cursor: str | None
     next_cursor: str | None
     ends_walk: bool
     limit: int
-    counts: Counts
+    received: int
     after: Position | None
     first: Position | None
     last: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedPage(KnownPage):
+    """A page that is durably in the database, as the sidecar and `ingested_pages` know it."""
+
+    counts: Counts
 
 
 @dataclass(frozen=True, slots=True)

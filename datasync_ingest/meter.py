@@ -66,7 +66,7 @@ class Meter:
         self.pages += 1
         self.database_trouble = ""
 
-    def snapshot(self, queued: int) -> Snapshot:
+    def snapshot(self, queued: int, spooled: int) -> Snapshot:
         """How things stand. Warns, once, when the key will not live as long as the rest takes."""
         left_s, key_left_s = self._left_s(), self._key_clock.left_s()
         if left_s is not None and key_left_s is not None and left_s > key_left_s and not self._warned:
@@ -85,6 +85,7 @@ class Meter:
             requests=self._activity.counts["requests"],
             requests_left=self._pacer.remaining,
             queued=queued,
+            spooled=spooled,
             rejected=self.counts.rejected,
             key_left_s=key_left_s,
             waiting=self._waiting(),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .ledger import Walk
-from .messages import CompletedPage, Position
+from .messages import KnownPage, Position
 
 FINISHED = "finished"
 ACTIVE = "active"
@@ -17,17 +17,18 @@ ACTIVE = "active"
 class Plan:
     """A walk and the place in it from which to go on.
 
-    `known` are completed pages at or beyond that place, by sequence: they are skipped when their position fits.
-    `reason` is a sentence for the log.
+    `known` are pages at or beyond that place that need not be fetched, by sequence: they are skipped when their
+    position fits. `ended`: all of the walk is known. `reason` is a sentence for the log.
     """
 
     walk: Walk
     sequence: int
     cursor: str | None
     after: Position | None
-    known: dict[int, CompletedPage] = field(default_factory=dict, repr=False)
+    known: dict[int, KnownPage] = field(default_factory=dict, repr=False)
     seen_cursors: frozenset[str] = field(default_factory=frozenset, repr=False)
     is_new: bool = False
+    ended: bool = False
     reason: str = ""
 
 
@@ -37,8 +38,8 @@ def from_the_start(reason: str, *, until: Position | None = None) -> Plan:
     return Plan(walk, 0, None, None, is_new=True, reason=reason)
 
 
-def onward(walk: Walk, pages: Sequence[CompletedPage]) -> Plan:
-    """The same walk from the end of its unbroken completed prefix. `pages`: its completed ones, by sequence."""
+def onward(walk: Walk, pages: Sequence[KnownPage]) -> Plan:
+    """The same walk from the end of its unbroken known prefix. `pages`: its known ones, by sequence."""
     prefix = _unbroken(pages)
     known = {page.page.sequence: page for page in pages[len(prefix) :]}
     seen = frozenset(page.next_cursor for page in prefix if page.next_cursor is not None)
@@ -46,7 +47,9 @@ def onward(walk: Walk, pages: Sequence[CompletedPage]) -> Plan:
         return Plan(walk, 0, walk.cursor, walk.after, known, seen, reason=f"walk {walk.walk[:8]} from its start")
     last = prefix[-1]
     reason = f"walk {walk.walk[:8]} after page {last.page.sequence}"
-    return Plan(walk, last.page.sequence + 1, last.next_cursor, last.last, known, seen, reason=reason)
+    return Plan(
+        walk, last.page.sequence + 1, last.next_cursor, last.last, known, seen, ended=last.ends_walk, reason=reason
+    )
 
 
 def branch(plan: Plan) -> Plan:
@@ -57,7 +60,7 @@ def branch(plan: Plan) -> Plan:
 
 def next_plan(
     walks: Sequence[Walk],
-    pages_of: Callable[[str], Sequence[CompletedPage]],
+    pages_of: Callable[[str], Sequence[KnownPage]],
     *,
     walked: bool,
     topped_up: bool,
@@ -77,18 +80,20 @@ def next_plan(
     if not walked and missing:
         return from_the_start(f"{missing:,} events were missing at the last run's end: once more from the newest event")
     heads = [walk.head for walk in finished if walk.head is not None]
-    if topped_up or (walked and not missing) or not heads:
+    if topped_up or (walked and not missing):
         return None
+    if not heads:
+        return None if walked else from_the_start("there was no event at the last run: from the newest to the oldest")
     return from_the_start("what is new since the last finished walk", until=heads[-1])
 
 
-def is_over(pages: Sequence[CompletedPage]) -> bool:
-    """Whether the completed pages of a walk are all there are."""
+def is_over(pages: Sequence[KnownPage]) -> bool:
+    """Whether these pages of a walk are all there are."""
     prefix = _unbroken(pages)
     return bool(prefix) and prefix[-1].ends_walk
 
 
-def _unbroken(pages: Sequence[CompletedPage]) -> Sequence[CompletedPage]:
+def _unbroken(pages: Sequence[KnownPage]) -> Sequence[KnownPage]:
     length = 0
     for page in pages:
         if page.page.sequence != length:

@@ -38,6 +38,7 @@ class Snapshot:
     requests: int
     requests_left: int | None
     queued: int
+    spooled: int
     rejected: int
     key_left_s: float | None
     waiting: str
@@ -54,6 +55,8 @@ class Snapshot:
         if self.requests_left is not None:
             parts.append(f"requests left {self.requests_left}")
         parts.append(f"queue {self.queued}")
+        if self.spooled:
+            parts.append(f"spool {self.spooled:,}")
         if self.rejected:
             parts.append(f"rejected {self.rejected:,}")
         if self.waiting:

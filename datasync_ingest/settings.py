@@ -137,6 +137,18 @@ class Settings:
         default=0,
         convert=_count(0, 1000),
     )
+    cursor_refresh_threshold: float = _setting(
+        "CURSOR_REFRESH_THRESHOLD",
+        "how long a fetched page waits for the database when the spool is full",
+        default=60.0,
+        convert=units.parse_seconds,
+    )
+    spool_limit: int = _setting(
+        "SPOOL_LIMIT",
+        "room on the disk for pages that the database cannot take",
+        default=2 * 2**30,
+        convert=units.parse_bytes,
+    )
     stop_grace: float = _setting(
         "STOP_GRACE", "time to commit what is queued after Ctrl-C", default=8.0, convert=units.parse_seconds
     )

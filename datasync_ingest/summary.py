@@ -36,7 +36,8 @@ class Summary:
         """Lines for stdout."""
         rows = [*self._events(), *self._work()]
         width = max(len(name) for name, _ in rows)
-        title = "Complete." if self.balance.missing == 0 else f"Incomplete: {self.balance.missing:,} events missing."
+        missing = f"Incomplete: {self.balance.missing:,} events missing."
+        title = "Complete." if self.balance.complete else missing
         lines = [title, *(f"  {name:<{width}}  {value}" for name, value in rows), *self._next()]
         return "\n".join(lines)
 
@@ -66,6 +67,6 @@ class Summary:
 
     def _next(self) -> list[str]:
         flag = " --demo" if self.demo else ""
-        if self.balance.missing:
+        if not self.balance.complete:
             return [f"Next: run bin/ingest{flag} again."]
         return [f"Next: bin/psql{flag} to look at the events, bin/export-ids{flag} to write the file of IDs."]

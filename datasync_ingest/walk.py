@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Set
 from typing import Protocol
 
-from .messages import CompletedPage, PageAddress, PageId, Position, RawPage
+from .messages import KnownPage, PageAddress, PageId, Position, RawPage
 from .plan import Plan
 
 
@@ -25,13 +25,13 @@ class Fetches(Protocol):
 
 
 def follow(plan: Plan, fetcher: Fetches) -> Iterator[RawPage]:
-    """Yields the pages that are not completed yet, in order, until the walk's end.
+    """Yields the pages that are not known yet, in order, until the walk's end.
 
     Raises what `fetcher` raises (it refuses cursors that this walk has met before), and DivergedError.
     """
     place = plan
     seen = set(plan.seen_cursors)
-    while True:
+    while not place.ended:
         known = place.known.get(place.sequence)
         if known is not None and _fits(known, place):
             if known.ends_walk:
@@ -60,8 +60,8 @@ def _beyond(place: Plan, cursor: str | None, last: Position | None) -> Plan:
     return dataclasses.replace(place, sequence=place.sequence + 1, cursor=cursor, after=last)
 
 
-def _fits(known: CompletedPage, place: Plan) -> bool:
-    """Whether a completed page begins where the walk stands, told by position: a cursor carries its expiry."""
+def _fits(known: KnownPage, place: Plan) -> bool:
+    """Whether a known page begins where the walk stands, told by position: a cursor carries its expiry."""
     return known.after is not None and known.after == place.after
 
 

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable, Iterator
 
 from .activity import DATABASE, Activity
 from .messages import RawPage
-from .plan import Plan
 from .stopping import Interrupted, Wake
-from .walk import Fetches, follow
 
 
 class WalkThread:
-    """A page is fetched only after the one before was taken: at most one page is here, fetched or on its way."""
+    """A page of `pages` is asked for only after the one before was taken: at most one is here, or on its way."""
 
-    def __init__(self, plan: Plan, fetcher: Fetches, activity: Activity, wake: Wake) -> None:
-        self._plan = plan
-        self._fetcher = fetcher
+    def __init__(
+        self,
+        pages: Iterator[RawPage],
+        activity: Activity,
+        wake: Wake,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pages = pages
         self._activity = activity
         self._wake = wake
+        self._clock = clock
         self._page: RawPage | None = None
+        self._since = 0.0
         self._taken = threading.Semaphore(0)
         self._done = False
         self._thread = threading.Thread(target=self._run, name="walk", daemon=True)
@@ -38,6 +46,11 @@ class WalkThread:
         """Whether a page waits to be taken; until it is, no further request is made."""
         return self._page is not None
 
+    @property
+    def waited_s(self) -> float:
+        """How long the page has waited to be taken; 0 where none waits."""
+        return self._clock() - self._since if self._page is not None else 0.0
+
     def take(self) -> RawPage:
         """The page that waits here; the thread goes on to the next one. Raises ValueError where none waits."""
         page, self._page = self._page, None
@@ -48,8 +61,9 @@ class WalkThread:
 
     def _run(self) -> None:
         try:
-            for page in follow(self._plan, self._fetcher):
+            for page in self._pages:
                 with self._activity.during(DATABASE):
+                    self._since = self._clock()
                     self._page = page
                     self._wake.ring()
                     self._taken.acquire()

@@ -2,5 +2,6 @@
 
 from .ledger import Ledger, Walk
 from .sidecar import FILE_NAME, SCHEMA_VERSION, set_aside
+from .spool import PoisonedPage, Spool
 
-__all__ = ["FILE_NAME", "SCHEMA_VERSION", "Ledger", "Walk", "set_aside"]
+__all__ = ["FILE_NAME", "SCHEMA_VERSION", "Ledger", "PoisonedPage", "Spool", "Walk", "set_aside"]

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import IngestError
-from ..messages import CompletedPage, Counts, PageId, Position, RawPage, Receipt
+from ..messages import CompletedPage, KnownPage, Position, RawPage, Receipt
+from .rows import completed_page, known_page, page_row, position_of, text_of
 from .sidecar import Sidecar
+from .spool import FORGET, Spool
 
 _INSERT_PAGE = "INSERT OR IGNORE INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SELECT_PAGES = """
@@ -20,6 +22,11 @@ _SELECT_PAGES = """
            repaired, after_position, first_position, last_position
     FROM pages
 """
+_KNOWN = (
+    "walk, sequence, cursor, next_cursor, ends_walk, page_limit, received, after_position, first_position,"
+    " last_position"
+)
+_SELECT_KNOWN = f"SELECT {_KNOWN} FROM pages WHERE walk = ? UNION ALL SELECT {_KNOWN} FROM spool WHERE walk = ?"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class Ledger:
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
+        self.spool = Spool(sidecar)
 
     @classmethod
     def open(cls, directory: Path, *, purpose: str) -> Ledger:
@@ -80,7 +88,7 @@ class Ledger:
 
     def begin(self, walk: Walk) -> None:
         """Enters a new walk as active."""
-        texts = [_text(position) for position in (walk.until, walk.after, walk.head)]
+        texts = [text_of(position) for position in (walk.until, walk.after, walk.head)]
         with self._sidecar.atomic() as connection:
             connection.execute(
                 "INSERT INTO walks (walk, number, until, cursor, after, head, state, begun_at)"
@@ -96,7 +104,7 @@ class Ledger:
     def walks(self) -> list[Walk]:
         """In the order in which they were begun."""
         rows = self._sidecar.read("SELECT walk, until, cursor, after, head, state FROM walks ORDER BY number")
-        return [Walk(w, _position(u), c, _position(a), _position(h), s) for w, u, c, a, h, s in rows]
+        return [Walk(w, position_of(u), c, position_of(a), position_of(h), s) for w, u, c, a, h, s in rows]
 
     # --- pages ---
 
@@ -108,18 +116,21 @@ class Ledger:
             page.next_cursor,
             page.ends_walk,
             page.limit,
-            receipt.counts,
+            page.received,
             page.after,
             page.first,
             page.last,
+            receipt.counts,
         )
         with self._sidecar.atomic() as connection:
-            marked = connection.execute(_INSERT_PAGE, _page_row(completed)).rowcount == 1
+            marked = connection.execute(_INSERT_PAGE, page_row(completed)).rowcount == 1
             if marked and page.page.sequence == 0:
                 connection.execute(
-                    "UPDATE walks SET head = coalesce(head, ?) WHERE walk = ?", (_text(page.first), page.page.walk)
+                    "UPDATE walks SET head = coalesce(head, ?) WHERE walk = ?", (text_of(page.first), page.page.walk)
                 )
-            return marked
+            connection.execute(FORGET, (page.page.walk, page.page.sequence))
+        self.spool.forgotten(page.page)
+        return marked
 
     def adopt_pages(self, pages: Iterable[CompletedPage]) -> int:
         """Marks pages that the database has and the sidecar does not; unknown walks are entered as active.
@@ -128,8 +139,9 @@ class Ledger:
         """
         with self._sidecar.atomic() as connection:
             before = connection.total_changes
-            connection.executemany(_INSERT_PAGE, map(_page_row, pages))
+            connection.executemany(_INSERT_PAGE, map(page_row, pages))
             adopted = connection.total_changes - before
+            connection.execute("DELETE FROM spool WHERE (walk, sequence) IN (SELECT walk, sequence FROM pages)")
             connection.execute(
                 "INSERT INTO walks (walk, number, until, cursor, after, head, state, begun_at)"
                 " SELECT walk, (SELECT coalesce(max(number), 0) FROM walks) + row_number() OVER (ORDER BY walk),"
@@ -146,7 +158,16 @@ class Ledger:
         rows = self._sidecar.read(
             f"{_SELECT_PAGES}{condition} ORDER BY walk, sequence", () if walk is None else (walk,)
         )
-        return [_completed(row) for row in rows]
+        return [completed_page(row) for row in rows]
+
+    def known(self, walk: str) -> list[KnownPage]:
+        """The pages of a walk that need not be fetched again: completed or spooled, in the order of their sequence."""
+        return [known_page(row) for row in self._sidecar.read(f"{_SELECT_KNOWN} ORDER BY sequence", (walk, walk))]
+
+    def settled(self, walk: str) -> list[KnownPage]:
+        """The pages of a walk that no worker will get any more: completed or poisoned."""
+        statement = f"{_SELECT_KNOWN} AND poisoned IS NOT NULL ORDER BY sequence"
+        return [known_page(row) for row in self._sidecar.read(statement, (walk, walk))]
 
     # --- runs and exports ---
 
@@ -175,46 +196,3 @@ class Ledger:
                 "INSERT INTO exports (path, ids, bytes, sha256, exported_at) VALUES (?, ?, ?, ?, ?)",
                 (path, ids, size, sha256, time.time()),
             )
-
-
-def _text(position: Position | None) -> str | None:
-    return None if position is None else position.to_text()
-
-
-def _position(text: str | None) -> Position | None:
-    return None if text is None else Position.from_text(text)
-
-
-def _page_row(page: CompletedPage) -> tuple[object, ...]:
-    counts = page.counts
-    return (
-        page.page.walk,
-        page.page.sequence,
-        page.cursor,
-        page.next_cursor,
-        page.ends_walk,
-        page.limit,
-        counts.received,
-        counts.inserted,
-        counts.already_there,
-        counts.rejected,
-        counts.repaired,
-        _text(page.after),
-        _text(page.first),
-        _text(page.last),
-        time.time(),
-    )
-
-
-def _completed(row: tuple[Any, ...]) -> CompletedPage:
-    return CompletedPage(
-        PageId(row[0], row[1]),
-        cursor=row[2],
-        next_cursor=row[3],
-        ends_walk=bool(row[4]),
-        limit=row[5],
-        counts=Counts(*row[6:11]),
-        after=_position(row[11]),
-        first=_position(row[12]),
-        last=_position(row[13]),
-    )

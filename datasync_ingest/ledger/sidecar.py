@@ -44,6 +44,17 @@ _SCHEMA = """
         completed_at REAL NOT NULL,
         PRIMARY KEY (walk, sequence)
     ) WITHOUT ROWID;
+    CREATE TABLE spool (
+        place INTEGER PRIMARY KEY,              -- in the order in which they were fetched
+        walk TEXT NOT NULL, sequence INTEGER NOT NULL,
+        cursor TEXT, next_cursor TEXT, ends_walk INTEGER NOT NULL, page_limit INTEGER NOT NULL,
+        received INTEGER NOT NULL, after_position TEXT, first_position TEXT, last_position TEXT,
+        total INTEGER, request_id TEXT,
+        body BLOB NOT NULL,                     -- compressed by zlib
+        poisoned TEXT,                          -- why no worker gets it; NULL: it waits for one
+        spooled_at REAL NOT NULL,
+        UNIQUE (walk, sequence)
+    );
     CREATE TABLE runs (
         run INTEGER PRIMARY KEY, begun_at REAL NOT NULL, ended_at REAL, exit_code INTEGER, ending TEXT
     );
@@ -92,6 +103,14 @@ class Sidecar:
         """The rows of a SELECT. Raises LedgerDamagedError, DataDirectoryError."""
         try:
             return self._connection.execute(statement, parameters)
+        except sqlite3.Error as error:
+            raise _named(error, self._path) from error
+
+    def shrink(self) -> None:
+        """Gives room that is no longer used back to the disk. Raises DataDirectoryError."""
+        try:
+            # As a script: Python's `execute` frees one page only, since this statement works by being stepped.
+            self._connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise _named(error, self._path) from error
 
@@ -153,6 +172,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         try:
             # Readers (a second terminal) never wait for the writer. NORMAL in WAL mode survives the process's death;
             # a power cut may take the last marks back, which the reconciliation with the database puts right.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # so that an emptied spool gives its room back
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             _prepare_schema(connection, path)

@@ -205,14 +205,16 @@ def _value(cursor: Cursor) -> int:
 def _completed_page(row: tuple[object, ...]) -> CompletedPage:
     walk, sequence, cursor, next_cursor, ends_walk, limit, *rest = row
     positions = [None if text is None else Position.from_text(str(text)) for text in rest[5:]]
+    counts = Counts(*(int(str(count)) for count in rest[:5]))
     return CompletedPage(
         page=PageId(str(walk), int(str(sequence))),
         cursor=None if cursor is None else str(cursor),
         next_cursor=None if next_cursor is None else str(next_cursor),
         ends_walk=bool(ends_walk),
         limit=int(str(limit)),
-        counts=Counts(*(int(str(count)) for count in rest[:5])),
+        received=counts.received,
         after=positions[0],
         first=positions[1],
         last=positions[2],
+        counts=counts,
     )

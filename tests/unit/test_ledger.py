@@ -67,7 +67,7 @@ def test_what_was_marked_is_there_after_reopening(tmp_path: Path) -> None:
 def test_pages_of_the_database_rebuild_a_lost_sidecar(tmp_path: Path) -> None:
     pages = [
         CompletedPage(
-            PageId(walk, n), None if n == 0 else "c", "d", False, 5, Counts(5, 5), None, Position(9, walk), None
+            PageId(walk, n), None if n == 0 else "c", "d", False, 5, 5, None, Position(9, walk), None, Counts(5, 5)
         )
         for walk in ("a", "b")
         for n in (1, 0, 2)

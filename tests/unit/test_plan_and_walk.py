@@ -52,10 +52,11 @@ def completed(page: RawPage) -> CompletedPage:
         page.next_cursor,
         page.ends_walk,
         page.limit,
-        Counts(page.received, page.received),
+        page.received,
         page.after,
         page.first,
         page.last,
+        Counts(page.received, page.received),
     )
 
 

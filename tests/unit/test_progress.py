@@ -25,6 +25,7 @@ SNAPSHOT = Snapshot(
     requests=150,
     requests_left=3,
     queued=2,
+    spooled=41,
     rejected=7,
     key_left_s=9_000,
     waiting="rate limit, 41 s",
@@ -50,7 +51,7 @@ def settings(tmp_path: Path, **changes: str) -> Settings:
 
 def test_the_status_line_names_everything_that_matters() -> None:
     assert SNAPSHOT.status() == (
-        "250 events/s | 3 h 10 min left | requests left 3 | queue 2 | rejected 7 | rate limit, 41 s"
+        "250 events/s | 3 h 10 min left | requests left 3 | queue 2 | spool 41 | rejected 7 | rate limit, 41 s"
         " | key ends in 2 h 30 min"
     )
 
@@ -89,7 +90,7 @@ def test_the_bar_shows_what_is_committed_of_the_total_and_log_lines_do_not_tear_
 def test_the_bar_can_do_without_a_total() -> None:
     stream = io.StringIO()
     bar = Bar(stream)
-    unknown = Snapshot(7, 0, None, 0.0, None, 1, None, 0, 0, None, "")
+    unknown = Snapshot(7, 0, None, 0.0, None, 1, None, 0, 0, 0, None, "")
     bar.show(unknown)
     bar.show(SNAPSHOT)
     bar.close()
