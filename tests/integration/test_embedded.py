@@ -330,7 +330,7 @@ def test_a_large_log_is_set_aside_at_the_next_start(old_place: Path) -> None:
 # --- places ---
 
 
-@pytest.mark.parametrize("name", ["long" * 40, 'it\'s a "folder" of $HOME', "a,b", "Übung", "back\\slash"])
+@pytest.mark.parametrize("name", ["long" * 40, 'it\'s a "folder" of\\ $HOME', "a, Übung"])
 def test_the_data_directory_may_be_called_anything(name: str, place: Path) -> None:
     with embedded_postgres(place / name, say=print) as conninfo:
         assert query(conninfo, "SELECT 1") == 1
@@ -513,15 +513,15 @@ def test_a_set_up_on_a_full_disk_says_so_and_leaves_room_to_mend_it(megabytes: i
 
 
 def test_a_start_on_a_full_disk_says_so_and_works_when_there_is_room(place: Path) -> None:
-    with small_disk(place / "disk", 120):
+    with small_disk(place / "disk", 300):
         with embedded_postgres(place / "disk" / "db", say=print) as conninfo:
             assert query(conninfo, "SHOW max_wal_size") == "128MB", (
                 "it must not fill the disk with what it can do without"
             )
             query(conninfo, "CREATE TABLE kept AS SELECT 42 AS answer")
-        filler = place / "disk" / "filler"
+        filler, block = place / "disk" / "filler", bytes(2**20)
         with suppress(OSError), filler.open("wb", buffering=0) as file:
-            while file.write(bytes(65536)) == 65536:
+            while file.write(block) == len(block):
                 pass
         with pytest.raises(DiskFullError), embedded_postgres(place / "disk" / "db", say=print):
             pass
