@@ -83,11 +83,11 @@ class Copier:
             if stop_at is not None and (self._stop.urgent or time.monotonic() > stop_at):
                 break
             self._step(walk)
+        self._show()
         if self._stop:
             raise self._stop.error(self._meter.snapshot(0, 0).standing())
         if walk.error is not None:
             raise walk.error
-        self._show()
 
     def close(self) -> None:
         """Stops fetching and the workers; receipts on their way are entered, pages without one spooled. Idempotent."""
