@@ -43,6 +43,7 @@ class Copier:
         display: Display,
         stop: StopRequest,
         wake: Wake,
+        in_trouble: Callable[[], None],
         after_trouble: Callable[[], None],
     ) -> None:
         self._stop_grace_s = settings.stop_grace
@@ -53,6 +54,7 @@ class Copier:
         self._display = display
         self._stop = stop
         self._wake = wake
+        self._in_trouble = in_trouble
         self._after_trouble = after_trouble
         self._feeder = Feeder(
             pool,
@@ -153,6 +155,7 @@ class Copier:
             if message.cause != self._meter.database_trouble:
                 _log.warning("page %s: %s", message.page, message.cause)
             self._meter.database_trouble = message.cause
+            self._in_trouble()
         elif isinstance(message, Failure):
             raise _error(message)
 

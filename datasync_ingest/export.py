@@ -73,7 +73,7 @@ def export_ids(
         wake = opened.enter_context(closing(Wake()))
         opened.enter_context(stop_on_signals(wake))
         ledger = opened.enter_context(Ledger.open(settings.data_dir, purpose="bin/export-ids"))
-        conninfo = opened.enter_context(database(settings, say=say)).reveal()
+        conninfo = opened.enter_context(database(settings, say=say)).conninfo.reveal()
         events = _events(ledger, conninfo, say, incomplete=incomplete)
 
         def copy(file: BinaryIO) -> _Output:

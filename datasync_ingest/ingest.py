@@ -16,7 +16,7 @@ from .ledger import Ledger, set_aside
 from .meter import Meter
 from .plan import ACTIVE, FINISHED, Plan, branch, is_over, next_plan
 from .pools import DEFAULT_POOL, POOLS
-from .postgres.database import database
+from .postgres.database import Database, database
 from .postgres.source import Holdings, SourceDatabase
 from .postgres.writers import DEFAULT_WRITER
 from .progress import Display
@@ -55,14 +55,14 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
         stop = enter(stop_on_signals(wake))
         ledger = enter(_ledger(settings, intent))
         ending = enter(ledger.run())
-        conninfo = enter(database(settings, say=_log.info))
-        source = enter(SourceDatabase(conninfo.reveal(), patience_s=START_PATIENCE_S, waiting=_log.warning))
+        served = enter(database(settings, say=_log.info))
+        source = enter(_source(served))
         holdings = _reconciled(settings, intent, ledger, source)
         fetcher = enter(closing(PageFetcher(settings)))
         fetcher.restore(ledger.fact(FETCHING_FACT))
         key_clock = KeyClock(ledger, key)
         meter = Meter(holdings, fetcher.activity, fetcher.pacer, key_clock, total=ledger.fact("total"))
-        options = WorkerOptions(conninfo, intent.writer, settings.db_patience)
+        options = WorkerOptions(served.conninfo, intent.writer, settings.db_patience)
         pool = POOLS[intent.pool](options, settings.worker_concurrency)
         copier = Copier(
             settings,
@@ -73,6 +73,7 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
             display=display,
             stop=stop,
             wake=wake,
+            in_trouble=served.revive,
             after_trouble=source.check,
         )
         enter(closing(copier))
@@ -86,6 +87,14 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
         balance = _walk_until_balanced(ledger, source, copier, meter)
         ending.exit_code, ending.sentence = balance.verdict()
         return meter.summary(balance, demo=settings.demo)
+
+
+def _source(served: Database) -> SourceDatabase:
+    def waiting(cause: str) -> None:
+        _log.warning(cause)
+        served.revive()
+
+    return SourceDatabase(served.conninfo.reveal(), patience_s=START_PATIENCE_S, waiting=waiting)
 
 
 def _ledger(settings: Settings, intent: Intent) -> Ledger:

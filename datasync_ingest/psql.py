@@ -22,10 +22,10 @@ def psql(settings: Settings, arguments: Sequence[str], *, say: Callable[[str], N
     with (
         closing(Wake()) as wake,
         stop_on_signals(wake),
-        database(settings, say=say) as conninfo,
+        database(settings, say=say) as served,
         _ctrl_c_is_psqls(),
     ):
-        code = _run(conninfo.reveal(), arguments)
+        code = _run(served.conninfo.reveal(), arguments)
     return code if code >= 0 else 128 - code
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..settings import Secret, Settings, forget_libpq_environment
-from .embedded import embedded_postgres
+from .embedded import embedded_server
 
 
 def embedded_directory(settings: Settings) -> Path:
@@ -15,15 +16,26 @@ def embedded_directory(settings: Settings) -> Path:
     return settings.data_dir / "postgres"
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A libpq conninfo, and what to call when nobody answers there: it starts a server of ours that has died.
+
+    `revive` returns at once and may be called at any time; for a server that is not ours it does nothing.
+    """
+
+    conninfo: Secret
+    revive: Callable[[], None]
+
+
 @contextmanager
-def database(settings: Settings, *, say: Callable[[str], None]) -> Iterator[Secret]:
-    """Yields a conninfo that works while the block runs.
+def database(settings: Settings, *, say: Callable[[str], None]) -> Iterator[Database]:
+    """Yields a database that works while the block runs.
 
     Raises EmbeddedPostgresError where the embedded server cannot be had; a named database is not touched here.
     """
     if settings.database is not None:
-        yield settings.database
+        yield Database(settings.database, revive=lambda: None)
         return
     forget_libpq_environment()
-    with embedded_postgres(embedded_directory(settings), say=say) as conninfo:
-        yield Secret(conninfo)
+    with embedded_server(embedded_directory(settings), say=say) as server:
+        yield Database(Secret(server.conninfo), revive=server.revive)

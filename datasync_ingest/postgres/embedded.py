@@ -4,20 +4,57 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ..errors import DataDirectoryError, DiskFullError
+from ..errors import DataDirectoryError, DiskFullError, IngestError
 from .accounts import server_account, signals_deferred
 from .folders import locked, server_home
 from .server import Server
 
 
+class EmbeddedServer:
+    """The server while it is used; `conninfo` is libpq's."""
+
+    def __init__(self, server: Server, home: Path, say: Callable[[str], None]) -> None:
+        self.conninfo = server.conninfo
+        self._server = server
+        self._home = home
+        self._say = say
+        self._reviving: threading.Thread | None = None
+
+    def revive(self) -> None:
+        """Starts it again if it has died. Returns at once; whoever waits for the database goes on when it is there."""
+        if self._reviving is None or not self._reviving.is_alive():
+            self._reviving = threading.Thread(target=self._start_again, name="revive PostgreSQL", daemon=True)
+            self._reviving.start()
+
+    def settle(self) -> None:
+        """Waits for what `revive` began."""
+        if self._reviving is not None:
+            self._reviving.join()
+
+    def _start_again(self) -> None:
+        try:
+            with locked(self._home / "lock"):
+                self._server.start(self._say)
+        except (IngestError, OSError) as error:
+            self._say(f"the embedded PostgreSQL could not be started again: {error}")
+
+
 @contextmanager
 def embedded_postgres(directory: Path, *, say: Callable[[str], None]) -> Iterator[str]:
-    """Starts or joins the server whose data belongs to `directory`, made when missing; yields a libpq conninfo.
+    """Yields the conninfo of an `embedded_server`."""
+    with embedded_server(directory, say=say) as server:
+        yield server.conninfo
+
+
+@contextmanager
+def embedded_server(directory: Path, *, say: Callable[[str], None]) -> Iterator[EmbeddedServer]:
+    """Starts or joins the server whose data belongs to `directory`, made when missing.
 
     On leaving, however that comes about, the server is stopped if nobody else uses it. What a process that was killed
     leaves running is adopted by the next user. The caller's environment must be free of libpq's variables.
@@ -28,14 +65,16 @@ def embedded_postgres(directory: Path, *, say: Callable[[str], None]) -> Iterato
         account = server_account()
         home = server_home(directory.resolve(), account, say=say)
         server = Server(home, account)
+        running = EmbeddedServer(server, home, say)
         users = (home / "users").open("a")
     with users:
         try:
             with _named_errors(directory), locked(home / "lock"):
                 fcntl.flock(users, fcntl.LOCK_SH)  # waits for one who stops; released by the kernel, however we end
                 server.start(say)
-            yield server.conninfo
+            yield running
         finally:
+            running.settle()
             try:
                 last = _leave(users, server)
             except BaseException:  # a second signal, which may have come before anything was done

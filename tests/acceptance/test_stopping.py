@@ -15,7 +15,8 @@ import pytest
 from datasync_ingest.pools.processes import PAGES_QUEUED_PER_WORKER
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.acceptance.test_ingest import require_exact
-from tests.harness import Database, Workplace, alive, family, kill, until
+from tests.harness import API_KEY, Database, Workplace, alive, family, kill, until
+from tests.servers import reachable_folder
 
 Start = Callable[..., SimulatorProcess]
 WORKERS = 2
@@ -160,3 +161,17 @@ def test_a_dead_worker_is_a_named_ending_and_the_next_run_goes_on(
     assert "SIGKILL" in err or "signal 9" in err
     workplace.ingest("--batch-size", "250", API_BASE_URL=api.url)
     require_exact(workplace, database, api)
+
+
+def test_an_embedded_server_that_dies_in_mid_run_is_started_again(simulator: Start) -> None:
+    api = simulator(events=12_000, latency_ms=20)
+    with reachable_folder() as directory:
+        workplace = Workplace(directory, {"TARGET_API_KEY": API_KEY})
+        process = start_and_wait(workplace, 3, api, "--batch-size", "250")
+        (pid_file,) = directory.glob("data/postgres/**/postmaster.pid")
+        os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGKILL)
+        _, err = process.communicate(timeout=100)
+        assert process.returncode == 0, err
+        assert "database" in err
+        assert workplace.exported_ids() == sorted(api.ids())
+        assert api.counters()["pages_fetched_twice"] == 0
