@@ -59,7 +59,12 @@ class Ledger:
     @classmethod
     def open(cls, directory: Path, *, purpose: str) -> Ledger:
         """Opens or makes the sidecar in `directory`, see `Sidecar.open`."""
-        return cls(Sidecar.open(directory, purpose=purpose))
+        sidecar = Sidecar.open(directory, purpose=purpose)
+        try:
+            return cls(sidecar)
+        except BaseException:
+            sidecar.close()
+            raise
 
     def __enter__(self) -> Ledger:
         return self

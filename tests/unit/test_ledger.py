@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,8 @@ def test_the_history_of_runs_says_how_each_ended(tmp_path: Path) -> None:
             ending.exit_code, ending.sentence = 0, "complete"
         with pytest.raises(DataDirectoryError), ledger.run():
             raise DataDirectoryError("no room")
-    rows = sqlite3.connect(tmp_path / FILE_NAME).execute("SELECT exit_code, ending FROM runs ORDER BY run").fetchall()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        rows = connection.execute("SELECT exit_code, ending FROM runs ORDER BY run").fetchall()
     assert rows == [(0, "complete"), (2, "no room")]
 
 
