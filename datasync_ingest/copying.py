@@ -12,7 +12,7 @@ from .api.fetching import PageFetcher
 from .errors import ConfigurationError, IngestError, WorkerFailedError
 from .feeding import Feeder
 from .ledger import Ledger
-from .messages import Failure, RawPage, Receipt, Waiting, WorkerMessage
+from .messages import Failure, Poisoned, RawPage, Receipt, Waiting, WorkerMessage
 from .meter import Meter
 from .plan import FINISHED, Plan
 from .pools import Pool
@@ -70,7 +70,8 @@ class Copier:
         """Returns when the walk is at its end, and every page of it and of the spool is durably in the database and in
         the ledger.
 
-        Raises what ended the walk (its pages are committed first), what a worker failed with, or StoppedError.
+        A page that no worker survived is set aside in the spool. Raises what ended the walk (its pages are committed
+        first), what a worker failed with, or StoppedError.
         """
         self._work_off(follow(plan, self._fetcher))
         self._ledger.end(plan.walk.walk, FINISHED)
@@ -156,8 +157,16 @@ class Copier:
                 _log.warning("page %s: %s", message.page, message.cause)
             self._meter.database_trouble = message.cause
             self._in_trouble()
+        elif isinstance(message, Poisoned):
+            self._set_aside(message)
         elif isinstance(message, Failure):
             raise _error(message)
+
+    def _set_aside(self, message: Poisoned) -> None:
+        page = self._feeder.received(message.page)
+        assert page is not None, "a page is held from its fetch until its end"
+        self._ledger.spool.set_aside(page, f"{message.deaths} workers died over it: {message.how}")
+        _log.error("page %s is set aside: %d workers died over it, %s", message.page, message.deaths, message.how)
 
     def _received(self, receipt: Receipt) -> None:
         page = self._feeder.received(receipt.page)

@@ -40,7 +40,7 @@ class Feeder:
         self._in_pool: dict[PageId, RawPage] = {}
         self._moved_at = clock()
         self._said = ""
-        self.stopping = False  # from then on nothing waits: what finds no worker is spooled, and stays there
+        self.stopping = False  # from then on the spool stays where it is: the next run works it off
 
     @property
     def idle(self) -> bool:
@@ -60,7 +60,7 @@ class Feeder:
     def takes(self, waited_s: float) -> bool:
         """Whether a fetched page that has waited for so long goes on now, and the next one may be asked for."""
         if self._has_room or self.stopping:
-            return True
+            return self._has_room
         if self._spool.size >= self._spool_limit:
             return waited_s >= self._longest_wait_s
         return waited_s >= STALL_S or self._stalled

@@ -238,12 +238,15 @@ def test_a_full_spool_takes_one_page_before_its_cursor_dies(scene: Scene) -> Non
     assert scene.offer(waited_s=LONGEST_WAIT_S)
 
 
-def test_when_stopping_nothing_waits_and_the_spool_stays_where_it_is(scene: Scene) -> None:
+def test_when_stopping_a_page_waits_for_a_worker_and_the_spool_stays_where_it_is(scene: Scene) -> None:
+    scene.offer()
+    scene.offer()
+    scene.clock.now = STALL_S
+    scene.offer()
     scene.feeder.stopping = True
-    assert [scene.offer() for _ in range(4)] == [True] * 4
-    assert scene.pool.pages == 2
+    assert not scene.offer(waited_s=LONGEST_WAIT_S)
     scene.commit()
     scene.feeder.refill()
     assert scene.pool.pages == 1
     assert scene.feeder.spool_rest() == 1
-    assert [one.page.sequence for one in scene.ledger.known("w1")] == [0, 1, 2, 3]
+    assert [one.page.sequence for one in scene.ledger.known("w1")] == [0, 1, 2]
