@@ -43,6 +43,9 @@ def ingest(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="set the sidecar aside and walk everything once more")
     parser.add_argument("--adopt", action="store_true", help="the API moved: go on under its new address")
     parser.add_argument("--retry-poisoned", action="store_true", help="try pages again that no worker survived")
+    parser.add_argument(
+        "--retry-rejected", action="store_true", help="read rejected and repaired events once more (after an upgrade)"
+    )
     parser.add_argument("--progress", choices=STYLES, default="auto", help="how progress is shown (default: auto)")
     return _run(parser, argv, _ingest)
 
@@ -95,7 +98,12 @@ def _ingest(options: argparse.Namespace, chosen: Settings, shown: Display) -> in
             from .demo import demo_api
 
             chosen = opened.enter_context(demo_api(chosen))
-        intent = Intent(fresh=options.fresh, adopt=options.adopt, retry_poisoned=options.retry_poisoned)
+        intent = Intent(
+            fresh=options.fresh,
+            adopt=options.adopt,
+            retry_poisoned=options.retry_poisoned,
+            retry_rejected=options.retry_rejected,
+        )
         summary = run(chosen, intent, shown)
     shown.close()
     print(summary.text())

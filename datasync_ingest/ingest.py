@@ -38,6 +38,7 @@ class Intent:
     fresh: bool = False
     adopt: bool = False
     retry_poisoned: bool = False
+    retry_rejected: bool = False
     pool: str = DEFAULT_POOL
     writer: str = DEFAULT_WRITER
 
@@ -123,6 +124,10 @@ def _reconciled(settings: Settings, intent: Intent, ledger: Ledger, source: Sour
     if intent.fresh:
         source.forget_pages()
     holdings = reconcile(ledger, source, settings.source, adopt=intent.adopt)
+    if intent.retry_rejected:
+        again = source.reread()
+        _log.info("%d rejected events have a row now, %d repaired ones are whole", again.accepted, again.mended)
+        holdings = source.holdings()
     source.patience_s = settings.db_patience
     return holdings
 

@@ -16,6 +16,7 @@ from psycopg2.extensions import cursor as Cursor
 from ..errors import AlreadyRunningError, ConfigurationError, OtherSourceError
 from ..messages import CompletedPage, Counts, PageId, Position
 from .connection import connect_patiently, first_line, is_connection_trouble, named
+from .rereading import Reread, reread
 
 SCHEMA_VERSION = 1
 
@@ -107,6 +108,10 @@ class SourceDatabase:
     def holdings(self) -> Holdings:
         """Exact counts, by reading: about 0.1 s per million events."""
         return self._ask(_holdings)
+
+    def reread(self) -> Reread:
+        """Reads rejected and repaired events once more, see `rereading.reread`."""
+        return self._ask(reread)
 
     def check(self) -> None:
         """Makes sure that the connection stands and holds the lock."""
