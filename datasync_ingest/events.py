@@ -95,7 +95,6 @@ class _RawPage(msgspec.Struct):
 _CLEAN_PAGE = msgspec.json.Decoder(_CleanPage)
 _RAW_PAGE = msgspec.json.Decoder(_RawPage)
 _EVENT = msgspec.json.Decoder(_Event)
-_NULL = b"null"
 _SHALLOW_CHARACTERS = 2 * DEEPEST  # a level takes two
 
 
@@ -143,10 +142,11 @@ def _clean_row(event: _Event) -> EventRow | None:
     event_id = event_id if type(event_id) is str else str(event_id)
     if not is_plain_id(event_id):
         return None
-    properties = None if raw_properties == _NULL else str(raw_properties, "utf-8")
-    if properties is not None and len(properties) > _SHALLOW_CHARACTERS and is_deep(bytes(raw_properties)):
+    properties = str(raw_properties, "utf-8")
+    if len(properties) > _SHALLOW_CHARACTERS and is_deep(bytes(raw_properties)):
         return None
-    return EventRow(event_id, session_id, user_id, kind, name, properties, occurred_at, device_type, browser, None)
+    kept = None if properties == "null" else properties
+    return EventRow(event_id, session_id, user_id, kind, name, kept, occurred_at, device_type, browser, None)
 
 
 def _by_event(body: bytes) -> DecodedPage:

@@ -20,7 +20,9 @@ REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _BLANK = re.compile(rb"[ \t\r\n]*")
 _LITERAL = re.compile(rb'[^\x00-\x20",:\[\]{}]+')
-_STRUCTURE = re.compile(rb'["\[\]{}]')
+# Repeated groups are bounded: each turn of one costs memory until the match ends.
+_NO_BRACKETS = re.compile(rb'[^"\[\]{}]*(?:"[^"\\]*"[^"\[\]{}]*){0,1000}')
+_ESCAPES = re.compile(rb'[^"\\]*(?:\\.[^"\\]*){0,1000}', re.DOTALL)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _QUOTE, _BACKSLASH, _COLON, _COMMA = b'"\\:,'
 _BEGIN_OBJECT, _END_OBJECT, _BEGIN_ARRAY, _END_ARRAY = b"{}[]"
@@ -74,14 +76,18 @@ def elements(text: bytes, start: int = 0) -> list[slice]:
 
 def string_end(text: bytes, start: int) -> int:
     """The place behind the string whose opening quote is at `start`. Raises CutOffError."""
-    segment = start + 1
-    while True:
-        quote = text.find(b'"', segment)
-        if quote < 0:
-            raise CutOffError(f"the text ends inside of the string at byte {start}")
-        if text[quote - 1] != _BACKSLASH or _is_unescaped(text[segment:quote]):
-            return quote + 1
-        segment = quote + 1
+    quote = text.find(b'"', start + 1)
+    if quote >= 0 and text[quote - 1] != _BACKSLASH:
+        return quote + 1
+    at = start + 1
+    while quote >= 0 and at < len(text):
+        if text[at] == _QUOTE:
+            return at + 1
+        passed = _end(_ESCAPES, text, at)
+        if passed == at:
+            break  # a backslash is the last byte
+        at = passed
+    raise CutOffError(f"the text ends inside of the string at byte {start}")
 
 
 def depth(text: bytes) -> int:
@@ -93,16 +99,17 @@ def depth(text: bytes) -> int:
     return deepest
 
 
-def _is_unescaped(before: bytes) -> bool:
-    """Whether the quote behind `before`, in which there is none, ends the string: backslashes come in pairs then."""
-    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 0
+def _end(pattern: re.Pattern[bytes], text: bytes, at: int) -> int:
+    """Where a pattern that matches nothing, too, ends."""
+    match = pattern.match(text, at)
+    assert match is not None
+    return match.end()
 
 
 def _brackets(text: bytes, start: int) -> Iterator[int]:
     """The places of all brackets from `start` on that are not inside of strings. Raises CutOffError inside of one."""
     at = start
-    while (match := _STRUCTURE.search(text, at)) is not None:
-        at = match.start()
+    while (at := _end(_NO_BRACKETS, text, at)) < len(text):
         if text[at] == _QUOTE:
             at = string_end(text, at)
         else:
@@ -151,20 +158,16 @@ class _Walk:
         return self._to(match.end())
 
     def finish(self) -> None:
-        if self._blanks_end() != len(self._text):
+        self._at = _end(_BLANK, self._text, self._at)
+        if self._at != len(self._text):
             raise self._unexpected("the text goes on behind its end")
 
     def _next(self) -> int:
         """The next byte that is not blank."""
-        self._at = self._blanks_end()
+        self._at = _end(_BLANK, self._text, self._at)
         if self._at == len(self._text):
             raise CutOffError(f"the text ends at byte {self._at}, before its structure does")
         return self._text[self._at]
-
-    def _blanks_end(self) -> int:
-        match = _BLANK.match(self._text, self._at)
-        assert match is not None, "the pattern matches nothing, too"
-        return match.end()
 
     def _to(self, end: int) -> slice:
         passed = slice(self._at, end)

@@ -30,8 +30,7 @@ ID_TOO_LONG = f"the id is longer than {LONGEST_ID_BYTES} bytes"
 
 
 class EventRow(NamedTuple):
-    """The columns of `ingested_events`, in their order; `properties` and `extra` are JSON texts, `occurred_at` is ISO
-    8601 in UTC."""
+    """The columns of `ingested_events`, in order: `properties` and `extra` as JSON text, `occurred_at` as ISO 8601."""
 
     id: str
     session_id: str | None
@@ -62,6 +61,13 @@ class RepairedEvent:
     event_id: str
     reason: str
     raw: bytes
+
+
+class Place(NamedTuple):
+    """An event's id, and when it occurred in microseconds since 1970, None where it does not say so readably."""
+
+    event_id: str
+    microseconds: int | None
 
 
 @dataclass(slots=True)
@@ -102,15 +108,17 @@ def read_event(raw: msgspec.Raw | bytes) -> ReadEvent | str:
 
 def read_id(raw: msgspec.Raw | bytes) -> str | None:
     """The usable id of an event, None where it has none."""
+    place = read_place(raw)
+    return None if place is None else place.event_id
+
+
+def read_place(raw: msgspec.Raw | bytes) -> Place | None:
+    """Where an event stands in the API's order, None where it has no usable id."""
     fields = _fields(bytes(raw))
     event_id = None if fields is None else _id(fields)
-    return event_id if isinstance(event_id, str) else None
-
-
-def read_microseconds(raw: msgspec.Raw | bytes) -> int | None:
-    """When an event occurred, in microseconds since 1970; None where it does not say so readably."""
-    fields = _fields(bytes(raw))
-    return None if fields is None else parse(_moment(_timestamp(fields)[1]))
+    if fields is None or not isinstance(event_id, str):
+        return None
+    return Place(event_id, parse(_moment(_timestamp(fields).value)))
 
 
 def fallback_rows(raw: bytes, event_id: str) -> Iterator[EventRow]:

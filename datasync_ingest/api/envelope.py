@@ -19,7 +19,7 @@ from ..lenient_json import REFUSALS, StructureError
 from ..lenient_page import events_of, members_by_name
 from ..messages import Position
 from ..storable import as_text
-from ..tolerant import read_id, read_microseconds
+from ..tolerant import read_place
 
 
 class NotAPageError(ValueError):
@@ -135,8 +135,7 @@ def _cursor(value: str | int | None) -> str | None:
 
 def _position(event: msgspec.Raw) -> Position | None:
     """Where an event stands; None for one without a usable id, whose place nothing can tell."""
-    event_id = read_id(event)
-    if event_id is None:
+    place = read_place(event)
+    if place is None:
         return None
-    microseconds = read_microseconds(event)
-    return Position(None if microseconds is None else microseconds // 1000, event_id)
+    return Position(None if place.microseconds is None else place.microseconds // 1000, place.event_id)

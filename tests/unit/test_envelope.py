@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasync_ingest.api.envelope import NotAPageError, read
+from datasync_ingest.api.envelope import Envelope, NotAPageError, read
 from datasync_ingest.messages import Position
 
 EVENTS = [
@@ -100,3 +101,75 @@ def test_a_body_that_is_cut_anywhere_is_refused(length: int) -> None:
 @pytest.mark.parametrize(("cursor", "expected"), [("", None), (None, None), (42, "42")])
 def test_a_cursor_is_a_text_or_none(cursor: Any, expected: str | None) -> None:
     assert read(json.dumps(nested(nextCursor=cursor)).encode()).next_cursor == expected
+
+
+ODDITIES = [
+    *(b"NaN", b"01", b"1e999999", b'"\\ud800"', b'"\x01"', b'"\xff"', b"[" * 5000 + b"]" * 5000, b'{"\xff": "\\x"}'),
+]
+
+
+@pytest.mark.parametrize("oddity", ODDITIES, ids=lambda oddity: repr(oddity[:10]))
+@pytest.mark.parametrize("envelope", [nested(), flat()], ids=["nested", "flat"])
+def test_an_oddity_anywhere_changes_nothing_of_what_the_page_says(envelope: dict[str, Any], oddity: bytes) -> None:
+    clean = json.dumps(envelope).encode()
+    expected = read(clean)
+    assert read(clean[:-1] + b', "odd": ' + oddity + b"}") == expected
+    assert read(clean.replace(b"[", b'[{"id": "a", "timestamp": 1769541612369, "odd": ' + oddity + b"}, ")) == replace(
+        expected, received=4
+    )
+    assert read(clean.replace(b'"limit": 5000', b'"limit": ' + oddity)) == expected
+    assert read(clean.replace(b'"returned": 3', b'"returned": ' + oddity)) == expected
+
+
+@pytest.mark.parametrize("oddity", [b"NaN", b"1e400", b"-1", b"9" * 19, b"1" * 5000, b'"3"', b'"\\ud800"', b"[1,]"])
+def test_an_odd_total_is_no_total(oddity: bytes) -> None:
+    assert read(b'{"data": [], "hasMore": false, "meta": {"total": ' + oddity + b"}}").total is None
+
+
+@pytest.mark.parametrize("oddity", [b"NaN", b'"x"', b"[]", b"17", b"true"])
+def test_a_pagination_or_meta_that_is_no_object_says_nothing(oddity: bytes) -> None:
+    body = b'{"data": [], "pagination": ' + oddity + b', "meta": ' + oddity + b', "hasMore": true, "nextCursor": "n"}'
+    assert read(body) == Envelope(0, True, "n", None, None, None, None)
+    with pytest.raises(NotAPageError, match="hasMore"):
+        read(b'{"data": [], "pagination": ' + oddity + b"}")
+
+
+@pytest.mark.parametrize("oddity", [b"1.5", b"NaN", b"true", b"{}", b'["n"]', b'"n\\ud800"', b'"n\\u0000"', b'"n\xff"'])
+def test_a_cursor_that_can_be_neither_kept_nor_sent_is_none(oddity: bytes) -> None:
+    found = read(b'{"data": [], "pagination": {"hasMore": true, "nextCursor": ' + oddity + b"}}")
+    assert (found.has_more, found.next_cursor) == (True, None)
+
+
+@pytest.mark.parametrize(
+    "oddity", [b'"a\\u0000"', b'"a\\ud800"', b'"a\xff"', b'"a\\n"', b'"' + b"a" * 1001 + b'"', b"1.0"]
+)
+def test_an_event_without_a_usable_id_has_no_position(oddity: bytes) -> None:
+    found = read(b'{"data": [{"id": ' + oddity + b', "timestamp": 1769541612369}], "hasMore": false}')
+    assert (found.received, found.first, found.last) == (1, None, None)
+
+
+def test_where_only_one_envelope_speaks_that_one_counts() -> None:
+    body = {"data": [], "hasMore": True, "nextCursor": "n", "pagination": {"limit": 100}}
+    assert read(json.dumps(body).encode()) == Envelope(0, True, "n", None, None, None, None)
+    with pytest.raises(NotAPageError, match="hasMore"):
+        read(json.dumps({**body, "hasMore": None}).encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data": [NaN}',
+        b'{"data": [NaN], "hasMore": true',
+        b'{"data": [NaN], "hasMore": tru',
+        b'{"data": [{"id": "\\ud800',
+        b'{"data": [{"id": "\\ud800"}], "hasMore": false}x',
+        b'{"data": NaN, "hasMore": false}',
+        b'{"data": [], "hasMore": NaN}',
+        b'{"data": [], "pagination": {"hasMore" true}}',
+        b"<html>NaN</html>",
+        b"NaN",
+    ],
+)
+def test_an_odd_body_that_is_no_page_is_refused(body: bytes) -> None:
+    with pytest.raises(NotAPageError):
+        read(body)
