@@ -159,7 +159,19 @@ class Failure:
     traceback: str = field(repr=False, default="")
 
 
-WorkerMessage = Started | Receipt | Waiting | Failure
+@dataclass(frozen=True, slots=True)
+class Poisoned:
+    """The pool took a page out: its worker died or hung each of `deaths` times, the last time with no other at work.
+
+    Said by the pool for the workers that could not. `how`: what the last death was, a sentence without its full stop.
+    """
+
+    page: PageId
+    deaths: int
+    how: str
+
+
+WorkerMessage = Started | Receipt | Waiting | Failure | Poisoned
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class Pool(Protocol):
 
     @property
     def pages(self) -> int:
-        """How many pages are in the pool: put, and neither a receipt nor a failure received."""
+        """How many pages are in the pool: put, and neither done (a receipt, a failure) nor taken out (poisoned)."""
 
     def start(self) -> None:
         """Starts the workers. Once."""
@@ -30,7 +30,11 @@ class Pool(Protocol):
 
     def receive(self, timeout_s: float, wake: int | None = None) -> list[WorkerMessage]:
         """What the workers said, in order; waits up to `timeout_s` for the first word, or until the file descriptor
-        `wake` is readable. A page's Receipt or Failure makes room. Raises WorkerDiedError."""
+        `wake` is readable. A page's Receipt, Failure or Poisoned makes room.
+
+        Workers that die or hang are replaced in here, their pages worked off by others. Raises WorkerDiedError where
+        that leads nowhere; `stop` then still returns what was said.
+        """
 
     def stop(self, grace_s: float) -> list[WorkerMessage]:
         """Lets workers finish what they have begun, ends the rest after `grace_s`; returns their last messages.

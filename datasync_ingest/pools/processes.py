@@ -1,56 +1,52 @@
-"""The default pool: a bounded multiprocessing queue of raw pages, N spawned workers, one pipe back from each.
+"""The default pool: a bounded multiprocessing queue of raw pages and N spawned workers; no death of a worker ends it.
 
-The queue is shared, and a process killed while it reads can take the queue's lock with it or leave half a page behind.
-So nothing comes back over a shared queue: each worker has a pipe of its own, whose messages are small, and its death
-shows on its sentinel.
+A worker that died or hung takes its crew with it: queue and workers are thrown away and made anew, and the pages that
+have no receipt are given out again in their order. One whose commit took place and whose receipt was lost is then found
+in `ingested_pages`, and nothing else happens. What is judged is in `deaths`, what is thrown away in `crew`.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
+import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from multiprocessing.queues import Queue
 
 from ..errors import WorkerDiedError
-from ..messages import STOP, Failure, PageId, RawPage, Receipt, Started, Stop, WorkerMessage
-from ..stopping import SIGNALS
-from ..worker import Worker, WorkerOptions
+from ..messages import Failure, PageId, Poisoned, RawPage, Receipt, Started, WorkerMessage
+from ..worker import WorkerOptions
+from .crew import Crew, Member
+from .deaths import POISONED_AT, Death, Deaths, ending
+from .listening import ListeningClock
 
 PAGES_QUEUED_PER_WORKER = 2  # one to work on at once when a page is done, one for the fetch that is late
-_KILL_S = 5.0  # how long the kernel may take to end a process that was killed
 
-# Stated, and not left to the platform: forked children would share the parent's connections, locks and threads.
-_CONTEXT = multiprocessing.get_context("spawn")
+# Without a word for this long, in seconds, a worker hangs. One that waits for the database says so every 15 s (see
+# `worker`); the longest silence of a sound one is the decoding of the largest page. Longer than the database's lock
+# timeout (60 s) and its idle-in-transaction timeout (120 s), after which it has taken back what the worker held.
+HANG_S = 180.0
 
+_MEMORY_HINT = (
+    "Run the same command again: it goes on from the last committed page. If the system is short of"
+    " memory, set a smaller BATCH_SIZE or WORKER_CONCURRENCY."
+)
 
-@dataclass(slots=True)
-class _Member:
-    """A worker as the parent sees it; `page` is the one that it announced last and has not ended."""
-
-    process: SpawnProcess
-    pipe: Connection
-    page: PageId | None = None
+_log = logging.getLogger(__name__)
 
 
 class ProcessPool:
     """See `Pool`."""
 
-    def __init__(self, options: WorkerOptions, workers: int) -> None:
+    def __init__(self, options: WorkerOptions, workers: int, *, hang_s: float = HANG_S) -> None:
         self._options = options
         self._workers = workers
+        self._hang_s = hang_s
         self._capacity = workers * (1 + PAGES_QUEUED_PER_WORKER)
-        with _signals_held():  # the first queue of a process starts multiprocessing's resource tracker
-            self._queue: Queue[RawPage | Stop] = _CONTEXT.Queue(self._capacity + workers)
-        self._members: list[_Member] = []
-        self._unreceipted: dict[PageId, RawPage] = {}
+        self._crew: Crew | None = None
+        self._unreceipted: dict[PageId, RawPage] = {}  # in the order in which they were put
+        self._alone: PageId | None = None  # the one page that is given out, while there is a suspect
+        self._deaths = Deaths()
+        self._clock = ListeningClock()
+        self._moved_at = 0.0  # the last word of any worker, or when a page began to wait for one
+        self._outbox: list[WorkerMessage] = []
 
     @property
     def room(self) -> int:
@@ -61,133 +57,135 @@ class ProcessPool:
         return len(self._unreceipted)
 
     def start(self) -> None:
-        with _signals_held():
-            self._members = [self._member(number) for number in range(self._workers)]
+        self._hire()
 
     def put(self, page: RawPage) -> None:
         if self.room <= 0:
             raise ValueError("the pool is full")
+        crew = self._crew
+        if crew is not None and not self._pages_wait(crew):
+            self._moved_at = self._clock.now
         self._unreceipted[page.page] = page
-        self._queue.put(page)
+        if crew is not None and self._alone is None:
+            crew.put(page)
 
     def receive(self, timeout_s: float, wake: int | None = None) -> list[WorkerMessage]:
-        handles: list[Connection | int] = [member.pipe for member in self._members]
-        handles += [member.process.sentinel for member in self._members]
-        if wake is not None:
-            handles.append(wake)
-        ready = wait(handles, timeout_s)
-        messages = [message for member in self._members if member.pipe in ready for message in self._read(member)]
-        # The pipe of a dead worker is read to its end before its death counts: its last receipt is in there.
-        for member in self._members:
-            if member.process.sentinel in ready and not messages:
-                self._died(member)
-        return messages
+        crew = self._crew
+        if crew is None:
+            raise ValueError("the pool has not been started, or has ended")
+        timeout_s = min(timeout_s, self._hang_s)
+        dead = crew.wait(timeout_s, wake)
+        self._clock.advance(timeout_s)
+        self._hear(crew)
+        if ended := [(member, ending(member.process.exitcode)) for member in dead] or self._silent(crew):
+            self._start_afresh(crew, ended)
+        elif self._alone is not None and self._alone not in self._unreceipted:
+            self._end(crew)
+            self._hire()
+        return self._taken()
 
     def stop(self, grace_s: float) -> list[WorkerMessage]:
-        deadline = time.monotonic() + grace_s
-        messages: list[WorkerMessage] = []
         # Order: the message to stop goes down the queue behind the pages; who has not met it when the grace is over is
-        # killed (its transaction is rolled back by the database); only then are pipes and queue closed, because a pipe
-        # closed earlier would break a receipt that is on its way.
-        self._tell_to_stop()
-        while self._alive() and time.monotonic() < deadline:
-            wait([member.process.sentinel for member in self._alive()], min(0.05, grace_s))
-            messages += self._drained()
-        for member in self._alive():
-            member.process.kill()
-        for member in self._members:
-            member.process.join(_KILL_S)
-        messages += self._drained()
-        for member in self._members:
-            member.pipe.close()
-            member.process.close()
-        self._members = []
-        self._queue.cancel_join_thread()
-        self._queue.close()
-        return messages
+        # killed (its transaction is rolled back by the database); only then are pipes and queue closed.
+        deadline = time.monotonic() + grace_s
+        crew = self._crew
+        if crew is not None:
+            crew.dismiss()
+            while crew.wait_for_leaving(deadline):
+                self._hear(crew)
+            self._end(crew)
+        return self._taken()
 
-    def _member(self, number: int) -> _Member:
-        receiving, sending = _CONTEXT.Pipe(duplex=False)
-        process = _CONTEXT.Process(
-            target=_serve,
-            args=(number, self._options, self._queue, sending),
-            name=f"datasync-ingest worker {number}",
-            daemon=True,
-        )
-        process.start()
-        sending.close()  # so that the worker's death reads as the end of the pipe
-        return _Member(process, receiving)
-
-    def _read(self, member: _Member) -> list[WorkerMessage]:
-        """All that is in the pipe; an unreadable rest (killed while it wrote) is no message."""
-        messages: list[WorkerMessage] = []
-        with suppress(EOFError, OSError):
-            while member.pipe.poll():
-                message: WorkerMessage = member.pipe.recv()
-                messages.append(message)
+    def _hear(self, crew: Crew) -> None:
+        """Takes what the workers said to the outbox; never blocks."""
+        for member in crew.members:
+            for message in member.read():
+                self._outbox.append(message)
+                member.heard_at = self._moved_at = self._clock.now
                 self._note(member, message)
-        return messages
 
-    def _note(self, member: _Member, message: WorkerMessage) -> None:
+    def _note(self, member: Member, message: WorkerMessage) -> None:
         if isinstance(message, Started):
             member.page = message.page
         elif isinstance(message, (Receipt, Failure)):
             member.page = None
             if message.page is not None:
                 self._unreceipted.pop(message.page, None)
+                self._deaths.done(message.page)
 
-    def _died(self, member: _Member) -> None:
-        member.process.join(_KILL_S)
-        code = member.process.exitcode
-        how = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
-        where = "while it waited for a page" if member.page is None else f"while it worked on page {member.page}"
-        raise WorkerDiedError(
-            f"{member.process.name} died {where}, {how}.",
-            hint="Run the same command again: it goes on from the last committed page. If the system is short of"
-            " memory, set a smaller BATCH_SIZE or WORKER_CONCURRENCY.",
-        )
+    def _silent(self, crew: Crew) -> list[tuple[Member, str]]:
+        """The workers that hang: those with a page, or else those that do not take one, as one of them has the queue's
+        lock and is stopped, or never came to life."""
+        latest = self._clock.now - self._hang_s
+        said_nothing = f"has said nothing for {self._hang_s:.0f} s"
+        if hung := [member for member in crew.members if member.page is not None and member.heard_at <= latest]:
+            return [(member, said_nothing) for member in hung]
+        if self._moved_at > latest or not self._pages_wait(crew):
+            return []
+        return [(member, said_nothing) for member in crew.members if member.page is None]
 
-    def _tell_to_stop(self) -> None:
-        with suppress(ValueError):  # the queue is closed: `stop` was called before
-            for _ in self._members:
-                self._queue.put(STOP)
+    def _pages_wait(self, crew: Crew) -> bool:
+        """Whether there are pages in the queue that no worker has announced."""
+        given = len(self._unreceipted) if self._alone is None else 1
+        return given > sum(member.page is not None for member in crew.members)
 
-    def _alive(self) -> list[_Member]:
-        return [member for member in self._members if member.process.is_alive()]
+    def _start_afresh(self, crew: Crew, ended: list[tuple[Member, str]]) -> None:
+        """Replaces a crew of which these have died or hung; the others are killed, which counts against no page.
 
-    def _drained(self) -> list[WorkerMessage]:
-        return [message for member in self._members for message in self._read(member)]
+        Raises WorkerDiedError where that leads nowhere.
+        """
+        all_dead = self._end(crew)
+        self._deaths.restart()
+        deaths = [Death(member.process.name, member.page, how) for member, how in ended]  # after their last messages
+        what = ", ".join(str(death) for death in deaths)
+        if not all_dead:
+            raise WorkerDiedError(f"{what}, and a worker could not be ended.", hint=_MEMORY_HINT)
+        if times := self._deaths.enough:
+            raise WorkerDiedError(
+                f"Workers died {times} times in a row without finishing one page; the last: {what}.", hint=_MEMORY_HINT
+            )
+        for death in deaths:
+            self._count(death)
+        self._hire()
+        _log.warning("%s: workers start afresh%s", what, self._given_out())
 
+    def _count(self, death: Death) -> None:
+        if death.page is None:
+            return
+        times = self._deaths.count(death.page)
+        if times >= POISONED_AT:
+            del self._unreceipted[death.page]
+            self._outbox.append(Poisoned(death.page, times, str(death)))
 
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """A child started in here is born with these signals blocked, so that none reaches it before it ignores them.
+    def _hire(self) -> None:
+        """A new crew for what has no receipt: for the suspect alone as long as there is one.
 
-    For this process they are delivered when the block ends.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        Raises WorkerDiedError where the system has no room for a process.
+        """
+        self._alone = self._deaths.suspect(self._unreceipted)
+        pages = list(self._unreceipted) if self._alone is None else [self._alone]
+        self._moved_at = self._clock.now
+        try:
+            self._crew = Crew(self._options, self._capacity + 2 * self._workers)  # room for a STOP and a loss for each
+            self._crew.hire(self._workers if self._alone is None else 1, self._clock.now)
+        except OSError as error:
+            raise WorkerDiedError(f"No worker could be started: {error}.", hint=_MEMORY_HINT) from error
+        for page in pages:
+            self._crew.put(self._unreceipted[page])
 
+    def _given_out(self) -> str:
+        if self._alone is not None:
+            return f", page {self._alone} is tried alone"
+        return f", {self.pages} pages are given out again" if self._unreceipted else ""
 
-def _serve(number: int, options: WorkerOptions, queue: Queue[RawPage | Stop], pipe: Connection) -> None:
-    """A worker's process: pages in, messages out, until STOP or the parent's death."""
-    for ignored in SIGNALS:
-        signal.signal(ignored, signal.SIG_IGN)  # a process group gets them too; the parent says when to stop
-    threading.Thread(target=_leave_with_parent, name="parent watch", daemon=True).start()
-    worker = Worker(number, options, pipe.send)
-    try:
-        while not isinstance(item := queue.get(), Stop):
-            worker.work(item)
-    finally:
-        worker.close()
+    def _end(self, crew: Crew) -> bool:
+        """Ends a crew after its last messages; whether all of it is dead."""
+        all_dead = crew.kill()
+        self._hear(crew)
+        crew.close()
+        self._crew = None
+        return all_dead
 
-
-def _leave_with_parent() -> None:
-    """Ends this process as soon as the parent is dead, by whatever cause; an open transaction is rolled back."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "only a spawned worker watches its parent"
-    wait([parent.sentinel])
-    os._exit(1)
+    def _taken(self) -> list[WorkerMessage]:
+        taken, self._outbox = self._outbox, []
+        return taken

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import time
-import uuid
 from collections.abc import Callable, Iterator
 
-import psutil
 import pytest
 
-from datasync_ingest.errors import WorkerDiedError
-from datasync_ingest.messages import Failure, PageId, RawPage, Receipt, Started, WorkerMessage
+from datasync_ingest.messages import Failure, Receipt, Started, WorkerMessage
 from datasync_ingest.pools import POOLS, Pool
-from datasync_ingest.pools.processes import ProcessPool
-from datasync_ingest.postgres.source import SourceDatabase
-from datasync_ingest.postgres.writers import DEFAULT_WRITER
-from datasync_ingest.settings import Secret
 from datasync_ingest.stopping import Wake
 from datasync_ingest.worker import WorkerOptions
 from tests.harness import Database, until
+from tests.pools import page, page_id, receipts, worker_options, workers
 
-WALK = str(uuid.UUID(int=9))
 WORKERS = 2
-
-
-def page(sequence: int, *, body: bytes | None = None) -> RawPage:
-    events = [{"id": f"{sequence}-{number}", "timestamp": 1_769_541_612_369} for number in range(10)]
-    whole = json.dumps({"data": events, "hasMore": False}).encode()
-    return RawPage(PageId(WALK, sequence), None, None, False, 10, 10, None, None, None, None, None, body=body or whole)
 
 
 @pytest.fixture
 def options(database: Database) -> WorkerOptions:
-    with SourceDatabase(database.conninfo, patience_s=5, waiting=print) as source:
-        source.prepare("http://api")
-    return WorkerOptions(Secret(database.conninfo), DEFAULT_WRITER, db_patience_s=5)
+    return worker_options(database)
 
 
 @pytest.fixture(params=POOLS)
@@ -57,10 +41,6 @@ def receive(pool: Pool, enough: Callable[[list[WorkerMessage]], bool]) -> list[W
     return messages
 
 
-def receipts(messages: list[WorkerMessage]) -> list[Receipt]:
-    return [message for message in messages if isinstance(message, Receipt)]
-
-
 def test_every_page_gets_a_receipt_and_is_in_the_database_by_then(pool: Pool, database: Database) -> None:
     wanted, sent = 12, 0
     got: list[Receipt] = []
@@ -78,7 +58,7 @@ def test_every_page_gets_a_receipt_and_is_in_the_database_by_then(pool: Pool, da
 def test_a_page_is_announced_before_its_receipt(pool: Pool) -> None:
     pool.put(page(0))
     messages = receive(pool, lambda found: bool(receipts(found)))
-    kinds = [type(message) for message in messages if message.page == PageId(WALK, 0)]
+    kinds = [type(message) for message in messages if message.page == page_id(0)]
     assert kinds == [Started, Receipt]
 
 
@@ -98,7 +78,7 @@ def test_a_page_that_no_worker_can_read_is_a_failure_and_the_others_go_on(pool: 
     pool.put(page(1))
     messages = receive(pool, lambda found: bool(receipts(found)) and any(isinstance(m, Failure) for m in found))
     (failure,) = [message for message in messages if isinstance(message, Failure)]
-    assert failure.page == PageId(WALK, 0)
+    assert failure.page == page_id(0)
     assert failure.error
     assert "Traceback" in failure.traceback
     assert pool.pages == 0
@@ -109,8 +89,7 @@ def test_stop_leaves_nothing_behind_and_may_be_called_twice(pool: Pool) -> None:
     receive(pool, lambda found: bool(receipts(found)))
     pool.stop(5)
     assert pool.stop(5) == []
-    workers = [one for one in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
-    assert workers == []
+    assert workers() == {}
 
 
 def test_a_ring_ends_the_wait(pool: Pool) -> None:
@@ -122,23 +101,9 @@ def test_a_ring_ends_the_wait(pool: Pool) -> None:
     wake.close()
 
 
-def test_stop_lets_the_workers_finish_what_is_queued(options: WorkerOptions, database: Database) -> None:
-    pool = ProcessPool(options, WORKERS)
-    pool.start()
-    for sequence in range(pool.room):
-        pool.put(page(sequence))
-    got = receipts(pool.stop(30))
-    assert len(got) == WORKERS * 3
-    assert database.value("SELECT count(*) FROM ingested_pages") == len(got)
-
-
-def test_a_killed_worker_is_named(options: WorkerOptions) -> None:
-    pool = ProcessPool(options, 1)
-    pool.start()
+def test_stop_lets_the_workers_finish_what_they_have_begun(pool: Pool, database: Database) -> None:
     pool.put(page(0))
-    receive(pool, lambda found: bool(receipts(found)))
-    (worker,) = [one for one in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
-    worker.kill()
-    with pytest.raises(WorkerDiedError, match=r"worker 0 died while it waited for a page, by signal 9"):
-        until(lambda: pool.receive(0.1) and False, what="the named death")
-    pool.stop(0)
+    began = receive(pool, lambda found: any(isinstance(message, Started) for message in found))
+    got = receipts([*began, *pool.stop(30)])
+    assert [receipt.page for receipt in got] == [page_id(0)]
+    assert database.value("SELECT count(*) FROM ingested_pages") == 1

@@ -63,7 +63,7 @@ def calls_of(function: str) -> set[str]:
         ("argparse", {"cli"}),
         ("requests", {"api.client"}),
         ("urllib3", {"api.client"}),
-        ("multiprocessing", {"pools.processes", "pools.inline"}),
+        ("multiprocessing", {"pools.crew", "pools.serving", "pools.inline"}),
     ],
 )
 def test_a_library_is_known_to_its_rooms_alone(library: str, rooms: set[str]) -> None:

@@ -1,0 +1,163 @@
+"""A crew: one queue of pages and the worker processes on it, made together and thrown away together.
+
+The queue is shared, and a process killed while it reads can take the queue's lock with it or leave half a page behind:
+so a crew is never mended. Nothing comes back over a shared queue: each worker has a pipe of its own, whose messages are
+small, and its death shows on its sentinel.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from multiprocessing.queues import Queue
+
+from ..messages import STOP, PageId, RawPage, Stop, WorkerMessage
+from ..stopping import SIGNALS
+from ..worker import WorkerOptions
+from .serving import serve
+
+_KILL_S = 5.0  # how long the kernel may take to end a process that was killed
+
+# Stated, and not left to the platform: forked children would share the parent's connections, locks and threads.
+_CONTEXT = multiprocessing.get_context("spawn")
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker as the parent sees it; `page` is the one that it announced last and has not ended.
+
+    `heard_at`: when it said something last, or was born, on the clock of whoever made it.
+    """
+
+    process: SpawnProcess
+    pipe: Connection
+    heard_at: float
+    page: PageId | None = None
+
+    def read(self) -> list[WorkerMessage]:
+        """All that is in the pipe, never blocking; nothing after its end."""
+        messages: list[WorkerMessage] = []
+        with suppress(EOFError, OSError):
+            while self.pipe.poll():
+                messages.append(self.pipe.recv())
+        return messages
+
+    @property
+    def alive(self) -> bool:
+        return self.process.is_alive()
+
+
+class Crew:
+    """Has no members until `hire`, and none after `close`."""
+
+    def __init__(self, options: WorkerOptions, capacity: int) -> None:
+        """`capacity`: how many items its queue holds beside the pages in its members' hands."""
+        self._options = options
+        with _signals_held():  # the first queue of a process starts multiprocessing's resource tracker
+            self._queue: Queue[RawPage | Stop] = _CONTEXT.Queue(capacity)
+        self._queue._ignore_epipe = True  # type: ignore[attr-defined]  # see _close_queue
+        self.members: list[Member] = []
+
+    def hire(self, workers: int, now: float) -> None:
+        """Starts that many members. Raises OSError where the system has no room for them."""
+        with _signals_held():
+            for number in range(workers):
+                self.members.append(self._member(number, now))
+
+    def put(self, item: RawPage | Stop) -> None:
+        """Never blocks below the capacity."""
+        self._queue.put(item)
+
+    def wait(self, timeout_s: float, wake: int | None) -> list[Member]:
+        """Waits for a word, a death or `wake`; returns the members that are dead."""
+        handles: list[Connection | int] = [member.pipe for member in self.members]
+        handles += [member.process.sentinel for member in self.members]
+        if wake is not None:
+            handles.append(wake)
+        ready = wait(handles, timeout_s)
+        dead = [member for member in self.members if member.process.sentinel in ready]
+        for member in dead:
+            member.process.join(_KILL_S)  # its sentinel falls a moment before its exit code is there
+        return dead
+
+    def dismiss(self) -> None:
+        """Every member leaves when it has worked off what was put before."""
+        for _ in self.members:
+            self._queue.put(STOP)
+
+    def wait_for_leaving(self, deadline: float) -> bool:
+        """Waits a moment; whether the pipes shall be read and the wait go on, until all left or `deadline` is over."""
+        living = [member.process.sentinel for member in self.members if member.alive]
+        left_s = deadline - time.monotonic()
+        if not living or left_s <= 0:
+            return False
+        wait(living, min(0.05, left_s))
+        return True
+
+    def kill(self) -> bool:
+        """Ends all members at once, stopped ones too; their transactions are rolled back. Whether all are dead."""
+        for member in self.members:
+            member.process.kill()
+        for member in self.members:
+            member.process.join(_KILL_S)
+        return not any(member.alive for member in self.members)
+
+    def close(self) -> None:
+        """After `kill`, and after the last reading of the pipes: a pipe closed earlier would break a receipt."""
+        all_dead = not any(member.alive for member in self.members)
+        for member in self.members:
+            member.pipe.close()
+            with suppress(ValueError):  # the kernel has not ended it in all that time; init will see to it
+                member.process.close()
+        self.members = []
+        self._close_queue(wait=all_dead)
+
+    def _close_queue(self, *, wait: bool) -> None:
+        """As `concurrent.futures` closes its queue when a process of it has died.
+
+        The feeder thread may stand in the middle of a page that nobody will read: `Queue.close` would leave it there
+        for ever, with two file descriptors. When the last reader is closed it gets EPIPE and ends.
+        """
+        self._queue._reader.close()  # type: ignore[attr-defined]
+        self._queue.close()
+        if not wait:  # a reader that could not be ended keeps the feeder thread where it is
+            self._queue.cancel_join_thread()
+            return
+        self._queue.join_thread()
+        self._queue._writer.close()  # type: ignore[attr-defined]
+
+    def _member(self, number: int, now: float) -> Member:
+        receiving, sending = _CONTEXT.Pipe(duplex=False)
+        process = _CONTEXT.Process(
+            target=serve,
+            args=(number, self._options, self._queue, sending),
+            name=f"worker {number}",
+            daemon=True,
+        )
+        try:
+            process.start()
+        except OSError:
+            receiving.close()
+            raise
+        finally:
+            sending.close()  # so that the worker's death reads as the end of the pipe
+        return Member(process, receiving, now)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """A child started in here is born with these signals blocked, so that none reaches it before it ignores them.
+
+    For this process they are delivered when the block ends.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

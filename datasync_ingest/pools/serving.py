@@ -1,0 +1,38 @@
+"""A worker's process from the inside: pages in, messages out, until it is told to stop or its parent is dead."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import Connection, wait
+from multiprocessing.queues import Queue
+
+from ..messages import RawPage, Stop
+from ..stopping import SIGNALS
+from ..worker import Worker, WorkerOptions
+
+
+def serve(number: int, options: WorkerOptions, queue: Queue[RawPage | Stop], pipe: Connection) -> None:
+    """Returns when it meets STOP. Every message is one atomic write (see `worker.failure`): none arrives in half."""
+    for ignored in SIGNALS:
+        signal.signal(ignored, signal.SIG_IGN)  # a process group gets them too; the parent says when to stop
+    threading.Thread(target=_leave_with_parent, name="parent watch", daemon=True).start()
+    worker = Worker(number, options, pipe.send)
+    try:
+        while not isinstance(item := queue.get(), Stop):
+            worker.work(item)
+    finally:
+        worker.close()
+
+
+def _leave_with_parent() -> None:
+    """Ends this process as soon as the parent is dead, by whatever cause; an open transaction is rolled back.
+
+    A thread, so that it does not matter what the worker waits for: the queue, the database or a full pipe.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only a spawned worker watches its parent"
+    wait([parent.sentinel])
+    os._exit(1)
