@@ -9,9 +9,9 @@ from typing import Any
 
 from . import errors
 from .api.fetching import PageFetcher
-from .errors import IngestError, WorkerFailedError
+from .errors import IngestError, WorkerDiedError, WorkerFailedError
 from .ledger import Ledger
-from .messages import Failure, PageId, RawPage, Receipt, Waiting, WorkerMessage
+from .messages import Failure, PageId, Poisoned, RawPage, Receipt, Waiting, WorkerMessage
 from .meter import Meter
 from .plan import FINISHED, Plan
 from .pools import Pool
@@ -53,13 +53,15 @@ class Copier:
         self._wake = wake
         self._after_trouble = after_trouble
         self._in_pool: dict[PageId, RawPage] = {}
+        self.poisoned: list[Poisoned] = []
         self._remembered: dict[str, Any] = {}
         self._show_at = 0.0
 
     def follow(self, plan: Plan) -> None:
         """Returns when the walk is at its end and every page of it is durably in the database and in the ledger.
 
-        Raises what ended the walk (its pages are committed first), what a worker failed with, or StoppedError.
+        Raises what ended the walk (its pages are committed first), what a worker failed with, WorkerDiedError for pages
+        that no worker survived (all others are committed first), or StoppedError.
         """
         walk = WalkThread(plan, self._fetcher, self._fetcher.activity, self._wake)
         walk.start()
@@ -74,6 +76,8 @@ class Copier:
             raise self._stop.error(self._meter.snapshot(0).standing())
         if walk.error is not None:
             raise walk.error
+        if self.poisoned:
+            raise _not_committed(self.poisoned)
         self._show()
         self._ledger.end(plan.walk.walk, FINISHED)
 
@@ -125,6 +129,10 @@ class Copier:
             if message.cause != self._meter.database_trouble:
                 _log.warning("page %s: %s", message.page, message.cause)
             self._meter.database_trouble = message.cause
+        elif isinstance(message, Poisoned):
+            self.poisoned.append(message)
+            del self._in_pool[message.page]
+            _log.error("page %s is left out after %d dead workers: %s", message.page, message.deaths, message.how)
         elif isinstance(message, Failure):
             raise _error(message)
 
@@ -132,6 +140,14 @@ class Copier:
         page = self._in_pool.pop(receipt.page, None)
         if page is not None and self._ledger.complete(page, receipt):
             self._meter.committed(receipt)
+
+
+def _not_committed(poisoned: list[Poisoned]) -> WorkerDiedError:
+    pages = ", ".join(str(message.page) for message in poisoned)
+    return WorkerDiedError(
+        f"No worker survived page {pages}; everything else was committed. The last: {poisoned[-1].how}.",
+        hint="Run the same command again, with a smaller BATCH_SIZE: it goes on from the last page before.",
+    )
 
 
 def _error(failure: Failure) -> IngestError:

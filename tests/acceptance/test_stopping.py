@@ -8,6 +8,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import psutil
 import pytest
@@ -16,6 +18,7 @@ from datasync_ingest.pools.processes import PAGES_QUEUED_PER_WORKER
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.acceptance.test_ingest import require_exact
 from tests.harness import Database, Workplace, alive, family, kill, until
+from tests.pools import held_up, waiting_backends
 
 Start = Callable[..., SimulatorProcess]
 WORKERS = 2
@@ -147,16 +150,55 @@ def test_two_directories_on_one_database_are_kept_apart_and_take_turns(
     require_exact(second, database, api)
 
 
-def test_a_dead_worker_is_a_named_ending_and_the_next_run_goes_on(
+def marked(workplace: Workplace, pages: int) -> bool:
+    return workplace.completed_pages() >= pages
+
+
+def pool_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The worker processes of a run; one that is just being replaced is not among them."""
+    found = []
+    for member in family(process):
+        with suppress(psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(member.cmdline()):
+                found.append(member)
+    return found
+
+
+@pytest.mark.parametrize("at_once", [1, WORKERS], ids=["one worker", "all workers"])
+def test_killed_workers_are_replaced_and_the_run_is_complete(
+    at_once: int, simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    api = simulator(events=20_000, latency_ms=20)
+    process = start_and_wait(workplace, 3, api, "--batch-size", "250")
+    for target in range(10, 40, 5):
+        for worker in until(lambda: pool_of(process)[:at_once], what="a worker"):
+            worker.kill()
+        until(partial(marked, workplace, target), what=f"page {target}")
+    members = family(process)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert err.count("was killed by SIGKILL") >= 5
+    assert "Traceback" not in err
+    require_gone(members)
+    require_exact(workplace, database, api)
+    assert api.counters()["pages_fetched_twice"] == 0
+
+
+def test_a_page_that_no_worker_survives_is_named_and_the_next_run_completes(
     simulator: Start, workplace: Workplace, database: Database
 ) -> None:
-    api = simulator(events=12_000, latency_ms=20)
-    process = start_and_wait(workplace, 3, api, "--batch-size", "250")
-    worker = next(member for member in family(process) if "spawn_main" in " ".join(member.cmdline()))
-    worker.kill()
-    _, err = process.communicate(timeout=30)
+    api = simulator(events=5_000, latency_ms=20)
+    process = start_and_wait(workplace, 2, api, "--batch-size", "250", "--worker-concurrency", "1")
+    walk = database.value("SELECT walk::text FROM ingested_pages LIMIT 1")
+    with held_up(database, 18, walk=walk):
+        for deaths in (1, 2, 3):  # PostgreSQL keeps the backend of a killed worker until its lock is there
+            until(partial(waiting_backends, database, deaths), what=f"page 18, time {deaths}")
+            (worker,) = pool_of(process)
+            worker.kill()
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 5
-    assert "died" in err
-    assert "SIGKILL" in err or "signal 9" in err
+    assert f"No worker survived page {walk[:8]}/18" in err
+    assert workplace.completed_pages() == 19, "what came after it was committed"
+    assert "Run the same command again" in err
     workplace.ingest("--batch-size", "250", API_BASE_URL=api.url)
     require_exact(workplace, database, api)
