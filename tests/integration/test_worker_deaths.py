@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random
@@ -285,6 +286,7 @@ def test_a_database_that_does_not_answer_for_as_long_as_our_patience_is_a_failur
 
 def footprint() -> dict[str, int]:
     """What this process holds: file descriptors, threads, semaphores and children."""
+    gc.collect()  # what earlier tests left in cycles, such as an exception's traceback
     return {
         "fds": psutil.Process().num_fds(),
         "threads": threading.active_count(),
@@ -298,9 +300,9 @@ def test_twenty_restarts_leak_nothing(start: Start, database: Database) -> None:
     heard = start()
     before: dict[str, int] = {}
     for turn in range(21):
-        for sequence in range(turn * 6, turn * 6 + 6):
-            heard.pool.put(page(sequence, filler=30_000))  # more than the pipe holds: the feeder thread stands in it
         send(signal.SIGKILL, *workers().values())
+        for sequence in range(turn * 6, turn * 6 + 6):  # more than the pipe holds: the feeder thread stands in it
+            heard.pool.put(page(sequence, filler=30_000))
         heard.until_receipts(turn * 6 + 6)
         before = before or footprint()
     assert footprint() == before
