@@ -42,6 +42,12 @@ def ingest(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--fresh", action="store_true", help="set the sidecar aside and walk everything once more")
     parser.add_argument("--adopt", action="store_true", help="the API moved: go on under its new address")
+    parser.add_argument(
+        "--no-renew-cursors",
+        dest="renew_cursors",
+        action="store_false",
+        help="where a cursor has expired, walk from the newest event instead of renewing it",
+    )
     parser.add_argument("--progress", choices=STYLES, default="auto", help="how progress is shown (default: auto)")
     return _run(parser, argv, _ingest)
 
@@ -94,7 +100,8 @@ def _ingest(options: argparse.Namespace, chosen: Settings, shown: Display) -> in
             from .demo import demo_api
 
             chosen = opened.enter_context(demo_api(chosen))
-        summary = run(chosen, Intent(fresh=options.fresh, adopt=options.adopt), shown)
+        intent = Intent(fresh=options.fresh, adopt=options.adopt, renew_cursors=options.renew_cursors)
+        summary = run(chosen, intent, shown)
     shown.close()
     print(summary.text())
     summary.balance.require_complete()

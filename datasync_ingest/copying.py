@@ -18,6 +18,7 @@ from .pools import Pool
 from .progress import Display
 from .settings import Settings
 from .stopping import StopRequest, Wake
+from .walk import Renews
 from .walk_thread import WalkThread
 
 TICK_S = 0.25  # how often the progress line is refreshed
@@ -35,6 +36,7 @@ class Copier:
         settings: Settings,
         *,
         fetcher: PageFetcher,
+        renewal: Renews | None,
         pool: Pool,
         ledger: Ledger,
         meter: Meter,
@@ -45,6 +47,7 @@ class Copier:
     ) -> None:
         self._stop_grace_s = settings.stop_grace
         self._fetcher = fetcher
+        self._renewal = renewal
         self._pool = pool
         self._ledger = ledger
         self._meter = meter
@@ -61,7 +64,7 @@ class Copier:
 
         Raises what ended the walk (its pages are committed first), what a worker failed with, or StoppedError.
         """
-        walk = WalkThread(plan, self._fetcher, self._fetcher.activity, self._wake)
+        walk = WalkThread(plan, self._fetcher, self._renewal, self._fetcher.activity, self._wake)
         walk.start()
         stop_at: float | None = None
         while not (walk.ended and self._pool.pages == 0):

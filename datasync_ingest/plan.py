@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .ledger import Walk
-from .messages import CompletedPage, Position
+from .messages import CompletedPage, KnownPage, Position
 
 FINISHED = "finished"
 ACTIVE = "active"
@@ -18,7 +18,7 @@ class Plan:
     """A walk and the place in it from which to go on.
 
     `known` are completed pages at or beyond that place, by sequence: they are skipped when their position fits.
-    `reason` is a sentence for the log.
+    `last` is the page before that place, where it is known. `reason` is a sentence for the log.
     """
 
     walk: Walk
@@ -29,6 +29,7 @@ class Plan:
     seen_cursors: frozenset[str] = field(default_factory=frozenset, repr=False)
     is_new: bool = False
     reason: str = ""
+    last: KnownPage | None = field(default=None, repr=False)
 
 
 def from_the_start(reason: str, *, until: Position | None = None) -> Plan:
@@ -46,7 +47,7 @@ def onward(walk: Walk, pages: Sequence[CompletedPage]) -> Plan:
         return Plan(walk, 0, walk.cursor, walk.after, known, seen, reason=f"walk {walk.walk[:8]} from its start")
     last = prefix[-1]
     reason = f"walk {walk.walk[:8]} after page {last.page.sequence}"
-    return Plan(walk, last.page.sequence + 1, last.next_cursor, last.last, known, seen, reason=reason)
+    return Plan(walk, last.page.sequence + 1, last.next_cursor, last.last, known, seen, reason=reason, last=last)
 
 
 def branch(plan: Plan) -> Plan:

@@ -8,15 +8,16 @@ from .activity import DATABASE, Activity
 from .messages import RawPage
 from .plan import Plan
 from .stopping import Interrupted, Wake
-from .walk import Fetches, follow
+from .walk import Fetches, Renews, follow
 
 
 class WalkThread:
     """A page is fetched only after the one before was taken: at most one page is here, fetched or on its way."""
 
-    def __init__(self, plan: Plan, fetcher: Fetches, activity: Activity, wake: Wake) -> None:
+    def __init__(self, plan: Plan, fetcher: Fetches, renewal: Renews | None, activity: Activity, wake: Wake) -> None:
         self._plan = plan
         self._fetcher = fetcher
+        self._renewal = renewal
         self._activity = activity
         self._wake = wake
         self._page: RawPage | None = None
@@ -48,7 +49,7 @@ class WalkThread:
 
     def _run(self) -> None:
         try:
-            for page in follow(self._plan, self._fetcher):
+            for page in follow(self._plan, self._fetcher, self._renewal):
                 with self._activity.during(DATABASE):
                     self._page = page
                     self._wake.ring()

@@ -18,7 +18,9 @@ from datasync_ingest.api.fetching import PageFetcher
 from datasync_ingest.api.outcomes import Fault, Outcome, outcome_of
 from datasync_ingest.errors import CursorExpiredError, NotTheApiError
 from datasync_ingest.messages import PageAddress, PageId, RawPage
+from datasync_ingest.plan import from_the_start
 from datasync_ingest.settings import Settings
+from datasync_ingest.walk import follow
 
 NOW = 1_769_000_000.0
 WALK = "7d1f0000"
@@ -262,3 +264,14 @@ def test_gone_without_a_cursor_is_not_an_expiry() -> None:
 
     with pytest.raises(NotTheApiError):
         Server(misbehaves).fetch(None)
+
+
+def test_the_whole_recovery_goes_on_after_the_page_that_came_again() -> None:
+    server = Server(kills_cursors(502))
+    pages: list[RawPage] = []
+    renewal = cursors.Renewal(server.fetcher, server.fetcher.cursors)
+    for page in follow(from_the_start("all"), server.fetcher, renewal):
+        pages.append(page)
+        server.now += LIFE_S + 1 if page.page.sequence == 1 else 0
+    assert ids_of(pages) == ALL
+    assert [start for _, start in server.asked] == [None, 10, 20, 20, None, 20, 10, 20, 30]
