@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..activity import FETCHING, RATE_LIMIT, SERVER, Activity
-from ..errors import CursorExpiredError, KeyRefusedError, NotTheApiError
+from ..errors import CursorExpiredError, EventUnreachableError, KeyRefusedError, NotTheApiError
 from ..messages import PageAddress, PageId, RawPage
 from ..settings import Settings
 from ..stopping import Interrupted
 from ..units import show_seconds
 from .client import ApiClient, Response
 from .cursors import CursorClock
-from .outcomes import Answered, Fault, Outcome, PageFault, outcome_of
+from .narrowing import Narrowing
+from .outcomes import Answered, Fault, Outcome, PageFault, TooLarge, outcome_of
 from .pacing import Pacer
 from .patience import Trouble
 from .reading import envelope_of, page_of, said
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 class PageFetcher:
     """Asks for pages, in one thread; `stop`, `state` and what it shows (`activity`, `pacer`) are for others.
 
-    `limit`, the page size in force, only ever shrinks, and says so.
+    `limit`, the page size in force, only ever shrinks, and says so; single pages that fail are asked for smaller.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class PageFetcher:
         self._clock = clock
         self._jitter = jitter
         self.cursors = CursorClock(clock=clock)
+        self._narrowing = Narrowing()
         self._any_page = False
         self._past_cache = 0
         self._probes = 0
@@ -84,7 +86,7 @@ class PageFetcher:
         """Blocks until the whole page is there, waiting for the rate limit and for a server in trouble.
 
         Raises Interrupted, CursorExpiredError, KeyRefusedError, NotTheApiError, PageContradictionError,
-        or ApiUnreachableError after START_PATIENCE_S (before the run's first page) or
+        EventUnreachableError, or ApiUnreachableError after START_PATIENCE_S (before the run's first page) or
         API_PATIENCE (later).
         """
         self._past_cache = 0
@@ -96,10 +98,16 @@ class PageFetcher:
                 self.activity.count("retries")
                 if self._doubts(address, doubt, fault):
                     continue
+                if self._narrows(address, fault):
+                    trouble = self._patience()
+                    if isinstance(fault, TooLarge):
+                        continue  # the server is well: there is nothing to wait for
                 self._sit_out(address, trouble, fault)
                 continue
             if page is not None:
                 self._any_page = True
+                if address.limit is None:
+                    self._narrowing.passed(page.received)
                 return page
 
     def _patience(self) -> Trouble:
@@ -129,7 +137,7 @@ class PageFetcher:
     def _limit_for(self, address: PageAddress) -> int:
         if address.limit is not None:
             return address.limit
-        return max(1, self.limit - self._past_cache)
+        return max(1, self._narrowing.limit(self.limit) - self._past_cache)
 
     def _request(self, page: PageId, parameters: Mapping[str, str]) -> Response | None:
         """One request when its turn has come. None: one too many, which the pacer now knows."""
@@ -224,6 +232,29 @@ class PageFetcher:
         )
         return works
 
+    def _narrows(self, address: PageAddress, fault: Fault) -> bool:
+        """Whether from now on a smaller page is asked for. Raises EventUnreachableError where it cannot be smaller."""
+        if address.limit is not None:
+            return False
+        limit = self._limit_for(address)
+        if not self._narrowing.is_due(fault, limit):
+            return False
+        if limit > 1:
+            smaller = self._narrowing.halve(limit)
+            _log.warning("page %s: %s; asking for %d events in the place of %d", address.page, fault, smaller, limit)
+            return True
+        if isinstance(fault, TooLarge):
+            raise EventUnreachableError(
+                f"One event, {_event(address)}, is too large: {fault}.",
+                hint="Set a larger MAX_PAGE_BYTES and run the same command again; it goes on from here.",
+            )
+        if self._fresh_request_works(address.page, fault):
+            raise EventUnreachableError(
+                f"The API cannot serve one event, {_event(address)}, even alone: {fault}.",
+                hint="Other requests work. Run the same command again later; if it stays so, tell the API's owner.",
+            )
+        return False
+
     def _await_turn(self) -> None:
         while (wait_s := self.pacer.wait_s()) > 0:
             self._wait(wait_s, RATE_LIMIT)
@@ -250,3 +281,7 @@ class _Doubt:
 
     faults: int = 0
     fresh_request_works: bool = False
+
+
+def _event(address: PageAddress) -> str:
+    return "the newest" if address.after is None else f"the one after event {address.after.event_id}"

@@ -1,4 +1,4 @@
-"""From an address to a page: dead cursors told from a server in trouble, and waited for no longer than it takes.
+"""From an address to a page: dead cursors told from a server in trouble, and pages that fail made smaller.
 
 The server is a list of events behind the fetcher's client; time is a number that every wait moves on.
 """
@@ -15,8 +15,8 @@ import pytest
 from datasync_ingest.api import cursors
 from datasync_ingest.api.client import Response
 from datasync_ingest.api.fetching import PageFetcher
-from datasync_ingest.api.outcomes import Fault, Outcome, outcome_of
-from datasync_ingest.errors import CursorExpiredError, NotTheApiError
+from datasync_ingest.api.outcomes import Fault, Outcome, TooLarge, outcome_of
+from datasync_ingest.errors import CursorExpiredError, EventUnreachableError, NotTheApiError
 from datasync_ingest.messages import PageAddress, PageId, RawPage
 from datasync_ingest.plan import from_the_start
 from datasync_ingest.settings import Settings
@@ -275,3 +275,88 @@ def test_the_whole_recovery_goes_on_after_the_page_that_came_again() -> None:
         server.now += LIFE_S + 1 if page.page.sequence == 1 else 0
     assert ids_of(pages) == ALL
     assert [start for _, start in server.asked] == [None, 10, 20, 20, None, 20, 10, 20, 30]
+
+
+# --- pages that fail ---
+
+
+def fails_on(bad: set[int], fault: Fault | None = None, status: int = 500, body: bytes = b"") -> Misbehaviour:
+    def misbehaves(server: Server, limit: int, page: range, cursor: str | None) -> Response | None:
+        if not bad.intersection(page):
+            return None
+        if fault is not None:
+            raise fault
+        return server.response(status, body)
+
+    return misbehaves
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "body", "said"),
+    [
+        (TooLarge("the body is larger than MAX_PAGE_BYTES (9)"), 0, b"", "is too large"),
+        (None, 500, b"", "cannot serve one event, the one after event e16"),
+        (None, 200, b'{"data": [', "cannot serve one event"),
+    ],
+    ids=["too large", "500", "cut off"],
+)
+def test_the_one_event_that_fails_is_isolated_and_named(
+    fault: Fault | None, status: int, body: bytes, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(fails_on({17}, fault, status, body))
+    got: list[RawPage] = []
+    with pytest.raises(EventUnreachableError, match=said) as raised:
+        got.extend(follow(from_the_start("all"), server.fetcher))
+    assert raised.value.hint
+    assert ids_of(got) == ALL[:17], "everything before it was fetched"
+    assert "asking for 5 events in the place of 10" in caplog.text
+    assert server.now < 120
+
+
+def test_pages_have_their_normal_size_again_behind_the_trouble(caplog: pytest.LogCaptureFixture) -> None:
+    """Two events that are too large together: no page may hold both."""
+
+    def misbehaves(server: Server, limit: int, page: range, cursor: str | None) -> Response | None:
+        if {13, 14} <= set(page):
+            raise TooLarge("the body is larger than MAX_PAGE_BYTES (9)")
+        return None
+
+    server = Server(misbehaves)
+    pages = server.walk()
+    assert ids_of(pages) == ALL
+    assert all(page.received <= page.limit for page in pages)
+    limits = [page.limit for page in pages]
+    assert (limits[0], limits[-2:]) == (10, [10, 10])
+    assert server.fetcher.limit == 10, "the limit in force shrinks for servers that refuse large ones alone"
+
+
+def test_three_faults_are_needed_before_a_page_is_made_smaller() -> None:
+    left = [2]
+
+    def misbehaves(server: Server, limit: int, page: range, cursor: str | None) -> Response | None:
+        left[0] -= 1
+        return server.response(500) if left[0] >= 0 else None
+
+    server = Server(misbehaves)
+    assert server.fetch(None).limit == 10
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b""), (502, b"<html>"), (200, b"<html>"), (200, b'{"data": [')])
+def test_a_server_that_is_down_for_ten_minutes_is_waited_for_whatever_it_answers(status: int, body: bytes) -> None:
+    def misbehaves(server: Server, limit: int, page: range, cursor: str | None) -> Response | None:
+        return server.response(status, body) if len(server.asked) > 1 and server.now < 600 else None
+
+    assert ids_of(Server(misbehaves).walk()) == ALL
+
+
+def test_a_missing_has_more_is_an_error_and_never_the_end() -> None:
+    def misbehaves(server: Server, limit: int, page: range, cursor: str | None) -> Response | None:
+        silent = json.loads(server.page(page))
+        del silent["hasMore"]
+        return server.response(200, json.dumps(silent).encode()) if page.start == 20 else None
+
+    server = Server(misbehaves)
+    got: list[RawPage] = []
+    with pytest.raises(EventUnreachableError, match="hasMore"):
+        got.extend(follow(from_the_start("all"), server.fetcher))
+    assert ids_of(got) == ALL[:20]
