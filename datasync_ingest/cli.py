@@ -46,6 +46,12 @@ def ingest(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--retry-rejected", action="store_true", help="read rejected and repaired events once more (after an upgrade)"
     )
+    parser.add_argument(
+        "--no-renew-cursors",
+        dest="renew_cursors",
+        action="store_false",
+        help="where a cursor has expired, walk from the newest event instead of renewing it",
+    )
     parser.add_argument("--progress", choices=STYLES, default="auto", help="how progress is shown (default: auto)")
     return _run(parser, argv, _ingest)
 
@@ -103,6 +109,7 @@ def _ingest(options: argparse.Namespace, chosen: Settings, shown: Display) -> in
             adopt=options.adopt,
             retry_poisoned=options.retry_poisoned,
             retry_rejected=options.retry_rejected,
+            renew_cursors=options.renew_cursors,
         )
         summary = run(chosen, intent, shown)
     shown.close()

@@ -19,7 +19,7 @@ from .pools import Pool
 from .progress import Display
 from .settings import Settings
 from .stopping import StopRequest, Wake
-from .walk import follow
+from .walk import Renews, follow
 from .walk_thread import WalkThread
 
 TICK_S = 0.25  # how often the progress line is refreshed
@@ -37,6 +37,7 @@ class Copier:
         settings: Settings,
         *,
         fetcher: PageFetcher,
+        renewal: Renews | None,
         pool: Pool,
         ledger: Ledger,
         meter: Meter,
@@ -48,6 +49,7 @@ class Copier:
     ) -> None:
         self._stop_grace_s = settings.stop_grace
         self._fetcher = fetcher
+        self._renewal = renewal
         self._pool = pool
         self._ledger = ledger
         self._meter = meter
@@ -73,7 +75,7 @@ class Copier:
         A page that no worker survived is set aside in the spool. Raises what ended the walk (its pages are committed
         first), what a worker failed with, or StoppedError.
         """
-        self._work_off(follow(plan, self._fetcher))
+        self._work_off(follow(plan, self._fetcher, self._renewal))
         self._ledger.end(plan.walk.walk, FINISHED)
 
     def _work_off(self, pages: Iterator[RawPage]) -> None:

@@ -79,6 +79,10 @@ class PageContradictionError(ApiError):
     """Raised when the API keeps answering pages that contradict themselves: a loop, or more without a cursor."""
 
 
+class EventUnreachableError(ApiError):
+    """Raised when a page cannot be had even as a single event: it is too large, or the server fails on it alone."""
+
+
 # --- 4: the database ---
 
 

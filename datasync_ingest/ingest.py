@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
+from .api.cursors import Renewal
 from .api.fetching import PageFetcher
 from .books import Balance, reconcile
 from .copying import FETCHING_FACT, Copier
@@ -39,6 +40,7 @@ class Intent:
     adopt: bool = False
     retry_poisoned: bool = False
     retry_rejected: bool = False
+    renew_cursors: bool = True
     pool: str = DEFAULT_POOL
     writer: str = DEFAULT_WRITER
 
@@ -68,6 +70,7 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
         copier = Copier(
             settings,
             fetcher=fetcher,
+            renewal=Renewal(fetcher, fetcher.cursors) if intent.renew_cursors else None,
             pool=pool,
             ledger=ledger,
             meter=meter,
@@ -137,24 +140,30 @@ def _walk_until_balanced(ledger: Ledger, source: SourceDatabase, copier: Copier,
     balance = Balance(Holdings(0, 0), None)
     walked = topped_up = False
     missing = ledger.fact("missing") or 0
-    expiry = _Expiry(meter)
+    expiry = _Expiry()
     while True:
         _end_what_is_over(ledger)
         plan = next_plan(ledger.walks(), ledger.known, walked=walked, topped_up=topped_up, missing=missing)
         if plan is None:
             return balance
+        behind = _received(ledger, plan)
         try:
             _walk(plan, ledger, copier, meter)
         except CursorExpiredError as error:
-            expiry.judge(error)
+            expiry.judge(error, _received(ledger, plan) - behind)
             ledger.end(plan.walk.walk, "expired")
-            _log.warning("%s What is there is kept: walking once more from the newest event.", error)
+            _log.warning(
+                "%s What is there is kept: walking once more from the newest event. %d pages are fetched again.",
+                error,
+                len(ledger.known(plan.walk.walk)),
+            )
             continue
         except DivergedError as diverged:
             _log.warning("%s: fetching from there", diverged)
             ledger.end(plan.walk.walk, "diverged")
             ledger.begin(branch(diverged.at).walk)
             continue
+        expiry = _Expiry()
         walked, topped_up = True, topped_up or plan.walk.until is not None
         balance = Balance(source.holdings(), meter.total, tuple(ledger.spool.poisoned()))
         missing = balance.unexplained
@@ -172,23 +181,26 @@ def _walk(plan: Plan, ledger: Ledger, copier: Copier, meter: Meter) -> None:
     if plan.is_new:
         ledger.begin(plan.walk)
     _log.info("walking: %s", plan.reason)
-    behind = sum(page.received for page in ledger.known(plan.walk.walk))
-    meter.walk_begins(behind, top_up=plan.walk.until is not None)
+    meter.walk_begins(_received(ledger, plan), top_up=plan.walk.until is not None)
     copier.follow(plan)
 
 
+def _received(ledger: Ledger, plan: Plan) -> int:
+    """Events of the walk's known pages."""
+    return sum(page.received for page in ledger.known(plan.walk.walk))
+
+
 class _Expiry:
-    """Refuses to walk from the start for ever: an expiry that comes back without a new event in between is the end."""
+    """Refuses to walk from the start for ever: after an expiry the next walk must get further, until one finishes."""
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        self._inserted: int | None = None
+    def __init__(self) -> None:
+        self._furthest: int | None = None
 
-    def judge(self, error: CursorExpiredError) -> None:
-        inserted = self._meter.counts.inserted
-        if self._inserted == inserted:
+    def judge(self, error: CursorExpiredError, events: int) -> None:
+        """A walk has expired after so many events in this run. Raises CursorExpiredError."""
+        if self._furthest is not None and events <= self._furthest:
             raise CursorExpiredError(
-                f"{error} It did so twice without a new event in between.",
+                f"{error} It did so before, and this time the walk came no further.",
                 hint="The API's cursors die faster than pages can be fetched: set a smaller BATCH_SIZE.",
             )
-        self._inserted = inserted
+        self._furthest = events

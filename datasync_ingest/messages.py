@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, field
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class PageAddress:
     """Which page is wanted: its identity, the cursor to ask with, and the last position of the page before.
 
     `seen`: the cursors that the walk has met, none of which may come again. `fresh`: a page out of the server's cache,
-    which may be 30 s old, will not do.
+    which may be 30 s old, will not do. `limit`: the page is known, and asked for once more with exactly this limit,
+    by a cursor that the server may refuse.
     """
 
     page: PageId
@@ -55,6 +57,7 @@ class PageAddress:
     after: Position | None
     seen: Set[str] = frozenset()
     fresh: bool = False
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,25 @@ class KnownPage:
     after: Position | None
     first: Position | None
     last: Position | None
+
+
+class PageFacts(Protocol):
+    """What is known of any page that was fetched, whatever became of it since."""
+
+    @property
+    def page(self) -> PageId: ...
+    @property
+    def cursor(self) -> str | None: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def received(self) -> int: ...
+    @property
+    def after(self) -> Position | None: ...
+    @property
+    def first(self) -> Position | None: ...
+    @property
+    def last(self) -> Position | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Meter:
         self._began_at = clock()
         self._walk_length = 0  # events that the walk under way has behind it, earlier runs' included
         self._top_up = False
-        self._limit = 1
+        self._page_size = 1  # events; pages are asked for smaller where one fails
         self._warned = False
         self.total = total
         self.counts = Counts()
@@ -57,7 +57,7 @@ class Meter:
         self._top_up = top_up
 
     def fetched(self, page: RawPage) -> None:
-        self._limit = page.limit
+        self._page_size = max(self._page_size, page.received)
         self._walk_length += page.received
         self.total = page.total if page.total is not None else self.total
 
@@ -114,7 +114,7 @@ class Meter:
         if self.total is None or self._top_up:
             return None
         events = max(0, self.total - self._walk_length)
-        by_limit_s = self._pacer.seconds_for(math.ceil(events / self._limit))
+        by_limit_s = self._pacer.seconds_for(math.ceil(events / self._page_size))
         rate = self._rate()
         return max(by_limit_s, events / rate) if rate > 0 else None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .ledger import Walk
-from .messages import KnownPage, Position
+from .messages import KnownPage, PageFacts, Position
 
 FINISHED = "finished"
 ACTIVE = "active"
@@ -18,7 +18,8 @@ class Plan:
     """A walk and the place in it from which to go on.
 
     `known` are pages at or beyond that place that need not be fetched, by sequence: they are skipped when their
-    position fits. `ended`: all of the walk is known. `reason` is a sentence for the log.
+    position fits. `ended`: all of the walk is known. `last` is the
+    page before that place, where it is known. `reason` is a sentence for the log.
     """
 
     walk: Walk
@@ -30,6 +31,7 @@ class Plan:
     is_new: bool = False
     ended: bool = False
     reason: str = ""
+    last: PageFacts | None = field(default=None, repr=False)
 
 
 def from_the_start(reason: str, *, until: Position | None = None) -> Plan:
@@ -48,7 +50,15 @@ def onward(walk: Walk, pages: Sequence[KnownPage]) -> Plan:
     last = prefix[-1]
     reason = f"walk {walk.walk[:8]} after page {last.page.sequence}"
     return Plan(
-        walk, last.page.sequence + 1, last.next_cursor, last.last, known, seen, ended=last.ends_walk, reason=reason
+        walk,
+        last.page.sequence + 1,
+        last.next_cursor,
+        last.last,
+        known,
+        seen,
+        ended=last.ends_walk,
+        reason=reason,
+        last=last,
     )
 
 

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterator, Set
 from typing import Protocol
 
-from .messages import KnownPage, PageAddress, PageId, Position, RawPage
+from .errors import CursorExpiredError
+from .messages import KnownPage, PageAddress, PageFacts, PageId, Position, RawPage
 from .plan import Plan
 
 
@@ -24,10 +25,17 @@ class Fetches(Protocol):
     def fetch(self, address: PageAddress) -> RawPage: ...
 
 
-def follow(plan: Plan, fetcher: Fetches) -> Iterator[RawPage]:
+class Renews(Protocol):
+    """Whoever gets another cursor for what comes after a known page; None where there is none to be had."""
+
+    def next_cursor(self, last: PageFacts, expired: CursorExpiredError) -> str | None: ...
+
+
+def follow(plan: Plan, fetcher: Fetches, renewal: Renews | None = None) -> Iterator[RawPage]:
     """Yields the pages that are not known yet, in order, until the walk's end.
 
-    Raises what `fetcher` raises (it refuses cursors that this walk has met before), and DivergedError.
+    Raises what `fetcher` raises (it refuses cursors that this walk has met before), and DivergedError. A cursor that
+    has expired is renewed where there is a `renewal`; CursorExpiredError is raised where that fails, or brings no page.
     """
     place = plan
     seen = set(plan.seen_cursors)
@@ -36,18 +44,32 @@ def follow(plan: Plan, fetcher: Fetches) -> Iterator[RawPage]:
         if known is not None and _fits(known, place):
             if known.ends_walk:
                 return
-            place = _beyond(place, known.next_cursor, known.last)
+            place = _beyond(place, known.next_cursor, known)
             continue
         if known is not None:
             raise DivergedError(place)
-        page = fetcher.fetch(_address(place, seen))
+        page = _fetched(place, seen, fetcher, renewal)
         if _reaches(page, place.walk.until):
             page = dataclasses.replace(page, ends_walk=True)
         yield page
         if page.ends_walk or page.next_cursor is None:
             return
         seen.add(page.next_cursor)
-        place = _beyond(place, page.next_cursor, page.last)
+        place = _beyond(place, page.next_cursor, page)
+
+
+def _fetched(place: Plan, seen: set[str], fetcher: Fetches, renewal: Renews | None) -> RawPage:
+    """The page at `place`, if need be with one renewed cursor, which `seen` then holds as well."""
+    try:
+        return fetcher.fetch(_address(place, seen))
+    except CursorExpiredError as expired:
+        if renewal is None or place.last is None:
+            raise
+        cursor = renewal.next_cursor(place.last, expired)
+        if cursor is None or cursor in seen:
+            raise
+    seen.add(cursor)
+    return fetcher.fetch(_address(dataclasses.replace(place, cursor=cursor), seen))
 
 
 def _address(place: Plan, seen: Set[str]) -> PageAddress:
@@ -56,8 +78,8 @@ def _address(place: Plan, seen: Set[str]) -> PageAddress:
     return PageAddress(PageId(place.walk.walk, place.sequence), place.cursor, place.after, seen, fresh)
 
 
-def _beyond(place: Plan, cursor: str | None, last: Position | None) -> Plan:
-    return dataclasses.replace(place, sequence=place.sequence + 1, cursor=cursor, after=last)
+def _beyond(place: Plan, cursor: str | None, last: PageFacts) -> Plan:
+    return dataclasses.replace(place, sequence=place.sequence + 1, cursor=cursor, after=last.last, last=last)
 
 
 def _fits(known: KnownPage, place: Plan) -> bool:

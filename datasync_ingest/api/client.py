@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from requests.utils import should_bypass_proxies
 
 from .. import __version__
 from ..settings import Settings
-from .outcomes import Fault
+from .outcomes import Answered, Fault, TooLarge
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 90  # pages that take 30 s and more were seen
@@ -60,25 +61,25 @@ class ApiClient:
                 stream=True,
             ) as answer:
                 received_at = self._clock()
-                body = self._body(answer.raw, deadline=received_at + BODY_TIMEOUT_S)
+                body = self._body(answer, deadline=received_at + BODY_TIMEOUT_S)
                 return Response(answer.status_code, answer.headers, body, sent_at, received_at)
         except requests.RequestException as error:
             raise Fault(_sentence(error)) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Fault(f"the answer broke off: {_sentence(error)}") from error
 
-    def _body(self, raw: urllib3.HTTPResponse, deadline: float) -> bytes:
-        """Inflates as a stream, so that a small body cannot become a huge one unseen."""
-        chunks: list[bytes] = []
-        size = 0
-        while chunk := raw.read(_CHUNK_BYTES, decode_content=True):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > self._settings.max_page_bytes:
-                raise Fault(f"the body is larger than MAX_PAGE_BYTES ({self._settings.max_page_bytes})")
+    def _body(self, answer: requests.Response, deadline: float) -> bytes:
+        """Inflates as a stream, at most a chunk at a time, so that a small body cannot become a huge one unseen."""
+        body = io.BytesIO()  # gives its bytes away without a copy, where joining chunks would hold all of them twice
+        most = self._settings.max_page_bytes
+        while chunk := answer.raw.read1(_CHUNK_BYTES, decode_content=True):  # what is there: never waits for a full one
+            body.write(chunk)
+            if body.tell() > most:
+                text = f"the body is larger than MAX_PAGE_BYTES ({most})"
+                raise TooLarge(text) if answer.status_code == 200 else Answered(text)
             if self._clock() > deadline:
                 raise Fault(f"the body took longer than {BODY_TIMEOUT_S} s")
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return body.getvalue()
 
 
 def _session(settings: Settings) -> requests.Session:

@@ -33,7 +33,7 @@ _BY_STATUS = {
     425: Outcome.FAULT,
     429: Outcome.LIMITED,
 }
-# The codes in the JSON body of a 400, as the API documents them.
+# The codes in the JSON body of a refusal, as the API documents them, whatever the status.
 _BY_CODE = {"CURSOR_EXPIRED": Outcome.CURSOR_EXPIRED, "INVALID_CURSOR": Outcome.CURSOR_EXPIRED}
 
 
@@ -41,8 +41,24 @@ class Fault(Exception):  # noqa: N818 - not an error that reaches anybody: the f
     """Raised when an attempt brought no whole page and another may."""
 
 
-class NotWhole(Fault):
-    """Raised when a body is not a whole page: cut off, a web page, or something else altogether."""
+class Answered(Fault):
+    """Raised when the server, or the balancer before it, answered: with something else than a page."""
+
+
+class WebPage(Answered):
+    """Raised when the answer is a web page: a balancer's, or of something else altogether."""
+
+
+class PageFault(Answered):
+    """Raised when it may be this page that the server cannot make, and smaller pages that it can (a 500)."""
+
+
+class NotWhole(PageFault):
+    """Raised when a body is not a whole page: cut off, or something else altogether."""
+
+
+class TooLarge(PageFault):
+    """Raised when a body is larger than MAX_PAGE_BYTES."""
 
 
 class Contradiction(Fault):
@@ -50,9 +66,9 @@ class Contradiction(Fault):
 
 
 def outcome_of(status: int, body: bytes) -> Outcome:
-    """What an answer with this status (and, for a 400, this body) means."""
-    if status == 400:
-        return _BY_CODE.get(error_of(body).get("code", ""), Outcome.LIMIT_REFUSED)
+    """What an answer with this status and, for a refusal, this body means."""
+    if status >= 400 and (outcome := _BY_CODE.get(error_of(body).get("code", ""))):
+        return outcome
     if status >= 500:
         return Outcome.FAULT
     return _BY_STATUS.get(status, Outcome.NOT_THE_API)

@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
+
+from .dates import http_date
 
 MARGIN_S = 0.005  # the two machines' clocks drift, and timers fire a little early
 RETRY_AFTER_FLOOR_S = 0.5  # `Retry-After: 0` must not become a busy loop
@@ -198,7 +199,7 @@ class Pacer:
         """Seconds until the turn at the moment of the answer, never too few."""
         if reset < EPOCH_S:
             return max(0.0, reset)
-        served = _http_date(headers.get("Date"))
+        served = http_date(headers.get("Date"))
         now = self._wall() if served is None else served
         left_s = reset / (1000 if reset >= EPOCH_MS else 1) - now
         return max(0.0, left_s) if left_s < RETRY_AFTER_CAP_S * 4 else None
@@ -217,7 +218,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     seconds = _number(text)
     if seconds is not None:
         return seconds
-    until, served = _http_date(text), _http_date(headers.get("Date"))
+    until, served = http_date(text), http_date(headers.get("Date"))
     return None if until is None or served is None else until - served
 
 
@@ -232,10 +233,3 @@ def _number(text: str | None) -> float | None:
 def _whole(text: str | None) -> int | None:
     value = _number(text)
     return None if value is None else int(value)
-
-
-def _http_date(text: str | None) -> float | None:
-    try:
-        return parsedate_to_datetime(text or "").timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None

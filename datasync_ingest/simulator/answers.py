@@ -54,7 +54,16 @@ def json_answer(value: Any, status: int = 200) -> Answer:
 
 
 def refusal(error: RefusedError) -> Answer:
+    """What the API says, or the load balancer in its place: nothing of the reason."""
+    if error.status in (200, 502):
+        return web_page(error.status)
     return json_answer({"error": str(error), "code": error.code}, error.status)
+
+
+def web_page(status: int) -> Answer:
+    """As the load balancer makes them."""
+    heading = "Welcome to nginx!" if status == 200 else str(status)
+    return text_answer(f"<html><body><h1>{heading}</h1></body></html>", "text/html", status)
 
 
 def text_answer(text: str, content_type: str = "text/plain; charset=utf-8", status: int = 200) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from . import hostile, limits
-from .answers import Answer, RefusedError, Request, json_answer, refusal, text_answer
+from .answers import Answer, RefusedError, Request, json_answer, refusal, web_page
 from .counters import Counters
 from .damage import DAMAGES
 from .fault_plan import FaultPlan
@@ -158,12 +158,12 @@ def _before_the_api(faults: Sequence[str], now: float) -> Answer | None:
     """What the load balancer says, before anything is counted; None where it lets the request through."""
     for fault in faults:
         if fault == "html":
-            answer = text_answer("<html><body><h1>Welcome to nginx!</h1></body></html>", "text/html")
+            answer = web_page(200)
         elif fault in LIMITED:
             answer = too_many()
             answer.headers.update(limits.retry_after_of(fault, now))
         elif fault in BALANCER:
-            answer = text_answer(f"<html><body><h1>{fault}</h1></body></html>", "text/html", int(fault))
+            answer = web_page(int(fault))
         else:
             continue
         answer.headers.update(_chaos([fault]))

@@ -100,8 +100,17 @@ class Options:
     latency_ms: float = _option(0.0, "time before every answer, in milliseconds", _seconds)
 
     cursor_life: float = _option(116.0, "life of a cursor", _seconds)
-    cursor_expired_status: int = _option(400, "answer to a dead cursor: 400, 410 or 502", _status(400, 410, 502))
-    cursor_invalid_status: int = _option(400, "answer to a garbled cursor: 400 or 502", _status(400, 502))
+    cursor_expired_status: int = _option(
+        400, "answer to a dead cursor: 400, 410, 502 or 200, these two as web pages", _status(400, 410, 502, 200)
+    )
+    cursor_invalid_status: int = _option(
+        400, "answer to a garbled cursor: 400, or 502 as a web page", _status(400, 502)
+    )
+    cursor_style: str = _option(
+        "plain",
+        "cursors: plain, padded (with =), or signed (whatever is changed in them makes them garbled)",
+        _one_of("plain", "padded", "signed"),
+    )
     renewed_cursors: str = _option(
         "accept",
         "cursors that this server has not issued: accept, refuse, or misplace (answered from another place)",

@@ -75,7 +75,7 @@ class Pager:
             return 0
         renewed = cursor not in self._issued
         try:
-            position = cursors.decode(cursor, now=now, id_type=listing.id_type)
+            position = cursors.decode(cursor, now=now, id_type=listing.id_type, style=options.cursor_style)
             if renewed and options.renewed_cursors == "refuse":
                 raise cursors.CursorError(expired=False)
         except cursors.CursorError as error:
@@ -84,7 +84,9 @@ class Pager:
         return 0 if renewed and options.renewed_cursors == "misplace" else listing.start_after(position)
 
     def _cursor(self, listing: Listing, places: range, options: Options, now: float) -> str:
-        cursor = cursors.encode(listing.position(places.stop - 1), now=now, life_s=options.cursor_life)
+        cursor = cursors.encode(
+            listing.position(places.stop - 1), now=now, life_s=options.cursor_life, style=options.cursor_style
+        )
         self._issued.add(cursor)
         return cursor
 

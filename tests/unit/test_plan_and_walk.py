@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datasync_ingest.errors import CursorExpiredError
 from datasync_ingest.ledger import Walk
-from datasync_ingest.messages import CompletedPage, Counts, PageAddress, PageId, Position, RawPage
+from datasync_ingest.messages import CompletedPage, Counts, PageAddress, PageFacts, PageId, Position, RawPage
 from datasync_ingest.plan import ACTIVE, FINISHED, Plan, branch, from_the_start, is_over, next_plan, onward
 from datasync_ingest.walk import DivergedError, follow
 
@@ -141,6 +142,97 @@ def test_the_walk_is_not_ended_by_an_equal_timestamp_alone() -> None:
     api = ListedApi(10, 5)
     until = Position(api.positions[4].timestamp_ms, "another event of the same millisecond")
     assert len(list(follow(from_the_start("new", until=until), api))) == 2
+
+
+class MortalApi(ListedApi):
+    """A listed API whose cursors die when the test says so; `steps` tells what was asked of it, in order."""
+
+    def __init__(self, length: int, limit: int) -> None:
+        super().__init__(length, limit)
+        self.dead: set[str | None] = set()
+        self.dies_at_once = False
+        self.steps: list[str] = []
+
+    def fetch(self, address: PageAddress) -> RawPage:
+        self.steps.append(f"fetch {address.page.sequence}")
+        if address.cursor is not None and (address.cursor in self.dead or self.dies_at_once):
+            raise CursorExpiredError(f"the cursor of page {address.page.sequence} has expired")
+        return super().fetch(address)
+
+
+class Renewer:
+    """Gives a cursor for what follows `last`, with a serial of its own; as often as `times` says."""
+
+    def __init__(self, api: MortalApi, times: int = 99) -> None:
+        self.api = api
+        self.times = times
+
+    def next_cursor(self, last: PageFacts, expired: CursorExpiredError) -> str | None:
+        assert last.last is not None
+        self.api.steps.append(f"renew after {last.page.sequence}")
+        self.times -= 1
+        index = self.api.positions.index(last.last) + 1
+        return f"{index}~renewed{self.times}" if self.times >= 0 else None
+
+
+def resumed(api: MortalApi, kept: set[int]) -> Plan:
+    """A walk of which the pages `kept` are completed, and all of whose cursors have died since."""
+    done = [completed(page) for page in follow(Plan(WALK, 0, None, None), api) if page.page.sequence in kept]
+    api.dead = {page.next_cursor for page in done}
+    api.steps.clear()
+    return onward(WALK, done)
+
+
+def test_an_expired_cursor_is_renewed_and_the_page_before_it_is_not_yielded_again() -> None:
+    api = MortalApi(23, 5)
+    plan = resumed(api, {0, 1})
+    pages = list(follow(plan, api, Renewer(api)))
+    assert api.steps == ["fetch 2", "renew after 1", "fetch 2", "fetch 3", "fetch 4"]
+    assert ids_of(pages) == [f"e{index}" for index in range(10, 23)]
+    assert [page.page.sequence for page in pages] == [2, 3, 4]
+
+
+def test_a_cursor_behind_known_pages_is_renewed_with_the_last_of_them() -> None:
+    api = MortalApi(25, 5)
+    plan = resumed(api, {0, 2, 3})
+    pages = list(follow(plan, api, Renewer(api)))
+    assert [page.page.sequence for page in pages] == [1, 4]
+    assert api.steps == ["fetch 1", "renew after 0", "fetch 1", "fetch 4", "renew after 3", "fetch 4"]
+
+
+def test_a_cursor_that_dies_in_mid_walk_is_renewed_with_the_page_that_was_just_fetched() -> None:
+    api = MortalApi(15, 5)
+    walking = follow(from_the_start("all"), api, Renewer(api))
+    first = next(walking)
+    api.dead.add(first.next_cursor)
+    assert ids_of([first, *walking]) == [f"e{index}" for index in range(15)]
+    assert api.steps == ["fetch 0", "fetch 1", "renew after 0", "fetch 1", "fetch 2"]
+
+
+def test_a_renewal_that_brings_no_page_is_not_tried_again() -> None:
+    api = MortalApi(15, 5)
+    plan = resumed(api, {0})
+    api.dies_at_once = True
+    with pytest.raises(CursorExpiredError, match="page 1"):
+        list(follow(plan, api, Renewer(api)))
+    assert api.steps == ["fetch 1", "renew after 0", "fetch 1"]
+
+
+@pytest.mark.parametrize("times", [0, None], ids=["a renewal that fails", "no renewal"])
+def test_without_a_renewed_cursor_the_walk_ends_as_expired(times: int | None) -> None:
+    api = MortalApi(15, 5)
+    plan = resumed(api, {0})
+    with pytest.raises(CursorExpiredError):
+        list(follow(plan, api, None if times is None else Renewer(api, times)))
+    assert api.steps == ["fetch 1", "renew after 0"][: 1 if times is None else 2]
+
+
+def test_a_walk_that_begins_at_a_cursor_has_no_page_to_renew_it_with() -> None:
+    api = MortalApi(15, 5)
+    api.dies_at_once = True
+    with pytest.raises(CursorExpiredError):
+        list(follow(Plan(WALK, 0, "5~1", api.positions[4]), api, Renewer(api)))
+    assert api.steps == ["fetch 0"]
 
 
 def no_pages(walk: str) -> Sequence[CompletedPage]:

@@ -216,6 +216,9 @@ def test_a_cursor_is_unpadded_base64url_of_four_fields_and_expires() -> None:
 DEAD_CURSORS = [
     ({"cursor_expired_status": "410"}, None, 410),
     ({"cursor_expired_status": "502"}, None, 502),
+    ({"cursor_expired_status": "200"}, None, 200),
+    ({"cursor_style": "padded"}, None, 400),
+    ({"cursor_style": "signed"}, None, 400),
     ({}, "garbage", 400),
     ({}, "%%%", 400),
     ({"cursor_invalid_status": "502"}, "garbage", 502),
@@ -227,7 +230,25 @@ def test_a_dead_or_garbled_cursor_is_refused_as_told(texts: dict[str, str], curs
     api = Api(cursor_life="10", **texts)
     cursor = cursor or api.page()["pagination"]["nextCursor"]
     api.clock += 11
-    assert api.ask(url_of("events", {"cursor": cursor})).status == status
+    dead = api.ask(url_of("events", {"cursor": cursor}))
+    assert dead.status == status
+    assert (b"<html>" in text_of(dead)) == (status in (200, 502))
+
+
+@pytest.mark.parametrize("style", ["plain", "padded", "signed"])
+def test_cursors_of_every_style_lead_to_every_event(style: str) -> None:
+    api = Api(cursor_style=style)
+    assert len(set(ids_of(api.walk(limit=1000)))) == EVENTS
+
+
+def test_a_signed_cursor_cannot_be_renewed() -> None:
+    api = Api(cursor_style="signed")
+    plain, _, signature = api.page(limit=5)["pagination"]["nextCursor"].partition(".")
+    fields = json.loads(base64.urlsafe_b64decode(plain + "=="))
+    fields["exp"] += 1
+    changed_one = base64.urlsafe_b64encode(json.dumps(fields, separators=(",", ":")).encode()).rstrip(b"=").decode()
+    answer = api.ask(url_of("events", {"limit": 5, "cursor": f"{changed_one}.{signature}"}))
+    assert (answer.status, json_of(answer)["code"]) == (400, "INVALID_CURSOR")
 
 
 @pytest.mark.parametrize(("style", "outcome"), [("accept", "next"), ("refuse", 400), ("misplace", "first")])

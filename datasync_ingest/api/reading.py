@@ -1,0 +1,62 @@
+"""From an answer to a page: whole, and in no contradiction with itself or with the walk so far."""
+
+from __future__ import annotations
+
+from ..messages import PageAddress, RawPage
+from .client import Response
+from .envelope import Envelope, NotAPageError, read
+from .outcomes import Contradiction, NotWhole, WebPage, error_of
+
+
+def envelope_of(body: bytes) -> Envelope:
+    """Raises WebPage, NotWhole."""
+    try:
+        return read(body)
+    except NotAPageError as error:
+        kind = WebPage if body[:100].lstrip().startswith(b"<") else NotWhole
+        raise kind(f"the answer is not a whole page: {error}") from None
+
+
+def page_of(address: PageAddress, response: Response, limit: int) -> RawPage:
+    """The page that was asked for with `limit`. Raises WebPage, NotWhole, Contradiction."""
+    envelope = envelope_of(response.body)
+    _refuse_contradictions(envelope, address)
+    return RawPage(
+        page=address.page,
+        cursor=address.cursor,
+        next_cursor=envelope.next_cursor if envelope.has_more else None,
+        ends_walk=not envelope.has_more,
+        limit=limit,
+        received=envelope.received,
+        after=address.after,
+        first=envelope.first,
+        last=envelope.last,
+        total=envelope.total,
+        request_id=envelope.request_id,
+        body=response.body,
+    )
+
+
+def said(response: Response) -> str:
+    """The status and, if it is readable, what the body says: `401 INVALID_API_KEY (no such key)`."""
+    error = error_of(response.body)
+    words = [str(response.status), error.get("code", "")]
+    text = error.get("message") or error.get("error")
+    if text:
+        words.append(f"({text[:200]})")
+    if location := response.header("Location"):
+        words.append(f"(a redirect to {location[:200]}, which is not followed: it would carry the key elsewhere)")
+    return " ".join(word for word in words if word)
+
+
+def _refuse_contradictions(envelope: Envelope, address: PageAddress) -> None:
+    if not envelope.has_more:
+        return
+    if envelope.next_cursor is None:
+        raise Contradiction("it says that there is more and gives no cursor")
+    if envelope.next_cursor == address.cursor or envelope.next_cursor in address.seen:
+        raise Contradiction("its next cursor leads back to where the walk has been")
+    if envelope.received == 0:
+        raise Contradiction("it is empty and says that there is more")
+    if envelope.last is not None and envelope.last == address.after:
+        raise Contradiction("it ends where the page before it ended, and says that there is more")
