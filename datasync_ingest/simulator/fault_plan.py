@@ -13,9 +13,9 @@ from .paging import Page
 
 
 class DamagedEvent(NamedTuple):
-    """An event that was served damaged: its index, and the damages in their order."""
+    """An event that was served damaged: its number, and the damages in their order."""
 
-    index: int
+    event: int
     damages: tuple[str, ...]
 
 
