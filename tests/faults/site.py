@@ -81,6 +81,10 @@ class Api:
     def fetched_twice(self) -> int:
         return self._twice + int(self._process.counters()["pages_fetched_twice"])
 
+    def served(self, fault: str) -> int:
+        """How many answers have had it since the last crash."""
+        return int(self._process.counters()["faults"].get(fault, 0))
+
     def truth(self) -> Truth:
         return Truth(self._process.events(), sorted(self._damaged.union(self._process.damaged())))
 

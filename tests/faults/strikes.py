@@ -22,9 +22,8 @@ Strike = Callable[[Site, Random], None]
 FREEZE_S = 4.5  # longer than a cursor of the torture lives
 STALL_S = 6.5  # longer than a queue may stay full before fetching goes on into the spool
 HEAVY = frozenset({"bomb", "huge", "long-string"})  # 50 to 200 MB each: once is enough
-ONCE = HEAVY | LIMITED  # these make a client wait for seconds each time
+ONCE = HEAVY | LIMITED | {"deep"}  # those that make a client wait for seconds each time, and one of 200 kB
 SERVERS_DAMAGE = 0.01  # of all events
-DEEP = 0.001  # 200 kB each
 SERVERS_FAULT = 0.5  # of all answers
 
 
@@ -108,7 +107,7 @@ def serve_fault(name: str, site: Site, chance: Random) -> None:
         site.at_api(lambda: site.api.set_fault(name, f"{name}@1"))
         time.sleep(2)
     else:
-        probability = DEEP if name == "deep" else SERVERS_DAMAGE if name in DAMAGES else SERVERS_FAULT
+        probability = SERVERS_DAMAGE if name in DAMAGES else SERVERS_FAULT
         site.at_api(lambda: site.api.set_fault(name, f"{name}={probability}"))
         time.sleep(chance.uniform(0.5, 2))
     site.at_api(lambda: site.api.set_fault(name, None))

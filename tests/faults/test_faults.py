@@ -19,7 +19,7 @@ from tests.faults.strikes import STRIKES
 from tests.harness import until
 from tests.servers import reachable_folder
 
-EVENTS = 4_000
+EVENTS = 3_000
 FLAGS = ("--batch-size", "100", "--worker-concurrency", "2")
 STRUCK_AT = 5  # pages that are marked by then
 STARTS = 4  # a run that is struck once must be complete after so many
@@ -96,6 +96,8 @@ def test_a_fault_costs_no_event(row: Row, site: Site) -> None:
     STRIKES[row.strike](site, Random(str(row)))
     until(lambda: run.ended, timeout_s=60, what="the end of the run")
     assert run.process.returncode in row.endings, run.said()
+    fault = row.strike.removeprefix("API: ")
+    assert fault == row.strike or site.api.served(fault) > 0
     require_complete(site)
     assert site.difference() is None
     assert site.api.fetched_twice() <= row.twice
