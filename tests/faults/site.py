@@ -60,10 +60,10 @@ class Api:
             self._process.options(fault=list(self._rules.values()))
 
     def calm(self) -> None:
-        """Switches every fault off."""
+        """Switches every fault off; no event is new from here on."""
         with self._lock:
             self._rules.clear()
-            self._process.options(fault=[])
+            self._process.options(fault=[], grow_per_page=0)
 
     def crash(self, away_s: float) -> None:
         """Kills it and starts it again after so many seconds. What it was to tell is asked for before."""
@@ -77,6 +77,15 @@ class Api:
             time.sleep(away_s)
             self._process = SimulatorProcess(self._options)
             self._process.__enter__()
+
+    @property
+    def grows(self) -> bool:
+        return bool(self._options.get("grow-per-page"))
+
+    @property
+    def can_crash(self) -> bool:
+        """Whether it is the same after a crash: not where it must know which events and cursors it has given out."""
+        return not self.grows and self._options.get("renewed-cursors", "accept") == "accept"
 
     def fetched_twice(self) -> int:
         return self._twice + int(self._process.counters()["pages_fetched_twice"])

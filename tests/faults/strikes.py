@@ -133,6 +133,7 @@ def lose_answer_of_commit(site: Site, chance: Random) -> None:
         site.proxy.keep_answer_of_commit(5)
 
 
+CRASH_OF_API = "SIGKILL of the API"
 STRIKES: dict[str, Strike] = {
     "SIGKILL of the main process": kill_main,
     "SIGKILL of a worker": kill_worker,
@@ -144,12 +145,10 @@ STRIKES: dict[str, Strike] = {
     "pg_terminate_backend": terminate_backends,
     "PostgreSQL stopped at once": crash_postgres,
     "LOCK TABLE": lock_table,
-    "SIGKILL of the API": crash_api,
+    CRASH_OF_API: crash_api,
     "connections cut": cut_connections,
     "connections stalled": stall_connections,
     "COMMIT without an answer": lose_answer_of_commit,
     **{f"API: {name}": partial(serve_fault, name) for name in [*ANSWER_FAULTS, *DAMAGES]},
 }
 OF_PROXY = frozenset({"connections cut", "connections stalled", "COMMIT without an answer"})
-OF_API = frozenset(name for name in STRIKES if name.startswith("API: "))
-WITHOUT_API_FAULTS = [name for name in STRIKES if name not in OF_API]

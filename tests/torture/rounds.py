@@ -13,7 +13,7 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor
 
 from tests.faults.site import Run, Site
-from tests.faults.strikes import HEAVY, OF_PROXY, STRIKES
+from tests.faults.strikes import CRASH_OF_API, HEAVY, OF_PROXY, STRIKES
 
 RESUMABLE = frozenset({3, 4, 5, 129, 130, 143, -9})
 NAMED_ERRORS = frozenset({3, 4, 5})
@@ -39,19 +39,28 @@ class Tally:
 
 def server_options(chance: Random, events: int) -> dict[str, Any]:
     """What the API is like in a round."""
-    limited = {"rate-limit": chance.choice([10, 20]), "rate-window": 1} if chance.random() < 0.3 else {}
+    limited = {
+        "rate-limit": chance.choice([10, 20]),
+        "rate-window": 1,
+        "window-style": chance.choice(["first-request", "aligned"]),
+        "reset-style": chance.choice(["delta", "epoch-s", "epoch-ms", "none"]),
+        "reset-rounding": chance.choice(["up", "down"]),
+        "clock-skew": chance.choice([0, 20, -20]),
+    }
     return {
         "events": events,
         "seed": chance.randrange(10**9),
         "latency-ms": chance.choice([20, 50, 100]),
         "cursor-life": chance.choice([3, 4, 6]),
-        "cursor-style": chance.choice(["plain", "padded"]),
-        "cursor-expired-status": chance.choice([400, 410]),
+        "cursor-style": chance.choice(["plain", "padded", "signed"]),
+        "cursor-expired-status": chance.choice([400, 410, 502, 200]),
         "envelope": chance.choice(["nested", "nested", "flat"]),
         "id-style": chance.choice(["uuid", "uuid", "int"]),
         "slow-s": 1,
         "cache-life": chance.choice([0, 30]),
-        **limited,
+        "renewed-cursors": chance.choice(["accept", "accept", "accept", "refuse", "misplace"]),
+        "grow-per-page": chance.choice([0, 0, 3]),
+        **(limited if chance.random() < 0.3 else {}),
     }
 
 
@@ -77,6 +86,10 @@ class Round:
         """Runs the round; None when the ingest came to its end and everything is as it was served."""
         wrong = self._run_to_the_end()
         self._join()
+        if not wrong and self._site.api.grows:
+            self._site.at_api(self._site.api.calm)
+            self._strike_s = 0
+            wrong = self._run_to_the_end()  # for what has come since
         if wrong or self._broken:
             return wrong or self._broken[0]
         self._site.at_api(self._site.api.calm)
@@ -148,7 +161,9 @@ class Round:
             thread.start()
 
     def _fits(self, name: str) -> bool:
-        return self._site.proxy is not None or name not in OF_PROXY
+        if name in OF_PROXY:
+            return self._site.proxy is not None
+        return name != CRASH_OF_API or self._site.api.can_crash
 
     def _act(self, name: str, chance: Random) -> None:
         try:
