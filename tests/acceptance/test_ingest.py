@@ -120,6 +120,34 @@ def test_new_events_at_the_head_are_added_by_the_next_run(
     require_exact(workplace, database, api)
 
 
+def test_a_shortfall_is_walked_for_once_and_then_only_when_asked_for(
+    simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    api = simulator(events=1_000, overcount=5, cache_life=0)
+
+    def run(*words: str, expect: int = 5) -> tuple[int, str]:
+        before = api.counters()["counted"]["events"]
+        ended = workplace.ingest("--batch-size", "100", *words, API_BASE_URL=api.url, expect=expect)
+        return api.counters()["counted"]["events"] - before, ended.err
+
+    requests, err = run()
+    assert requests == 10 + 1, "everything, and what is new since"
+    assert "5 events are missing: the API has 1,005, the table 1,000 and 0 were rejected" in err
+    requests, err = run("--no-rewalk")
+    assert requests == 1
+    requests, err = run()
+    assert "this costs about 11 requests; --no-rewalk leaves it out" in err
+    assert requests == 1 + 10
+    assert "--rewalk walks once more" in err
+    requests, err = run()
+    assert requests == 1, "a walk that brought nothing is not made again unasked"
+    assert "--rewalk walks once more" in err
+    assert run("--rewalk")[0] == 1 + 10
+    api.options(overcount=0)
+    assert run(expect=0)[0] == 1
+    require_exact(workplace, database, api)
+
+
 def test_progress_lines_and_the_summary_have_their_documented_form(simulator: Start, workplace: Workplace) -> None:
     api = simulator(events=6_000, rate_limit=2, rate_window=6)
     ended = workplace.ingest("--batch-size", "2000", API_BASE_URL=api.url)
