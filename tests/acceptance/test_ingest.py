@@ -70,7 +70,7 @@ def test_every_event_arrives_once(
 ) -> None:
     server, flags, events = VARIANTS[name]
     api = simulator(events=events * scale, **server)
-    ended = workplace.ingest(*flags, API_BASE_URL=api.url)
+    ended = workplace.ingest(*flags, timeout_s=100.0 * scale, API_BASE_URL=api.url)
     assert "Complete." in ended.out
     require_exact(workplace, database, api)
     assert api.counters()["statuses_429"] == 0
