@@ -87,7 +87,7 @@ def _epilog() -> str:
             "faults of single events:",
             *damages,
             "",
-            "control, without a key: GET /simulator/counters, /simulator/ids, /simulator/events;",
+            "control, without a key: GET /simulator/counters, /simulator/ids, /simulator/events, /simulator/damaged;",
             'POST /simulator/reset, /simulator/options with {"name": "value"} for an option that can change by then.',
             "",
             "examples:",

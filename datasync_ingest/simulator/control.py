@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from .answers import Answer, Request, json_answer, text_answer
 from .counters import Counters
 from .event_pages import EventPages
+from .fault_plan import damaged_by
 from .options import OptionError, changed
 from .world import World
 
@@ -16,7 +17,7 @@ _IDS_IN_A_BLOCK = 10_000
 
 
 class Control:
-    """`GET counters`, `POST reset`, `POST options`, `GET ids`, `GET events`."""
+    """`GET counters`, `POST reset`, `POST options`, `GET ids`, `GET events`, `GET damaged`."""
 
     def __init__(self, world: World, pages: EventPages, counters: Counters) -> None:
         self._world = world
@@ -36,6 +37,8 @@ class Control:
                 return Answer(200, list(self._ids()), "text/plain; charset=utf-8", encoding="identity")
             case "GET", "events":
                 return Answer(200, self._events(), "application/x-ndjson", encoding="identity")
+            case "GET", "damaged":
+                return Answer(200, list(self._damaged()), "application/x-ndjson", encoding="identity")
         return text_answer(f"{self.__doc__}\n", status=404)
 
     def _change(self, request: Request) -> Answer:
@@ -61,3 +64,11 @@ class Control:
     def _events(self) -> Sequence[bytes]:
         """Every event as it is served without faults, one a line, newest first."""
         return [self._world.dataset.event(index) + b"\n" for index in self._world.shown]
+
+    def _damaged(self) -> Iterator[bytes]:
+        """Every event that was served damaged: its true id, and the text; as that need not be UTF-8, it is read as
+        Latin-1, a character a byte."""
+        dataset, seed = self._world.dataset, self._world.options.seed
+        for index, damages in sorted(self._pages.damaged.copy()):
+            text = damaged_by(dataset.event(index), damages, seed, index)
+            yield json.dumps({"id": str(dataset.event_id(index)), "text": text.decode("latin-1")}).encode() + b"\n"

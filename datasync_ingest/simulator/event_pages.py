@@ -8,7 +8,7 @@ from . import hostile, limits
 from .answers import Answer, RefusedError, Request, json_answer, refusal, web_page
 from .counters import Counters
 from .damage import DAMAGES
-from .fault_plan import FaultPlan
+from .fault_plan import DamagedEvent, FaultPlan
 from .faults import BALANCER, LIMITED, UNREADABLE
 from .gate import Gate, too_many
 from .keys import Caller
@@ -27,11 +27,12 @@ class EventPages:
         self._pager = Pager()
         self._feed_limit = limits.SoftLimit()
         self._cache: dict[tuple[str, str], tuple[float, Page]] = {}
+        self.damaged: set[DamagedEvent] = set()  # every event that was served damaged
         self.plan_faults()
 
     def plan_faults(self) -> None:
         """Begins anew with the faults of the options."""
-        self._plan = FaultPlan(self._world.options.fault, self._world.options.seed)
+        self._plan = FaultPlan(self._world.options.fault, self._world.options.seed, self.damaged)
 
     def events(self, request: Request) -> Answer:
         caller = self._gate.caller(request, "events")

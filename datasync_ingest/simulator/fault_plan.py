@@ -5,16 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from random import Random
+from typing import NamedTuple
 
 from .damage import DAMAGES, damaged
 from .faults import ANSWER_FAULTS, NEEDS_CURSOR, Rule
 from .paging import Page
 
 
+class DamagedEvent(NamedTuple):
+    """An event that was served damaged: its number, and the damages in their order."""
+
+    event: int
+    damages: tuple[str, ...]
+
+
+def damaged_by(text: bytes, names: Sequence[str], seed: int, index: int | None) -> bytes:
+    """The event's text with these damages: the same for the same event, wherever on a page it stands."""
+    for name in names:
+        text = damaged(text, name, Random(f"{seed} {name} {index}"))
+    return text
+
+
 class FaultPlan:
     """Draws the faults of each request; the same seed and the same order of requests give the same faults."""
 
-    def __init__(self, rules: Sequence[Rule], seed: int) -> None:
+    def __init__(self, rules: Sequence[Rule], seed: int, served: set[DamagedEvent] | None = None) -> None:
+        """`served` takes note of every damaged event."""
+        self._served = set() if served is None else served
         self._rules = rules
         self._seed = seed
         self._random = Random(f"faults {seed}")
@@ -44,12 +61,13 @@ class FaultPlan:
         texts, names = [], []
         for place in page.places:
             text = bytes(page.listing.text(range(place, place + 1)))
-            wanted = [rule.fault for rule in rules if self._falls_on(rule, page.listing.event_index(place))]
+            index = page.listing.event_index(place)
+            wanted = [rule.fault for rule in rules if self._falls_on(rule, index)]
             wanted += due if place == middle else []
-            for name in wanted:
-                text = damaged(text, name, Random(f"{self._seed} {name} {place}"))
             names += wanted
-            texts.append(text)
+            texts.append(damaged_by(text, wanted, self._seed, index))
+            if wanted and index is not None:
+                self._served.add(DamagedEvent(index, tuple(wanted)))
         return replace(page, text=b",".join(texts)), names
 
     def _falls_on(self, rule: Rule, index: int | None) -> bool:

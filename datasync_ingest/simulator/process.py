@@ -87,6 +87,11 @@ class SimulatorProcess:
         """Every event that there is now, as it is served without faults, newest first."""
         return [json.loads(line) for line in self._ask("GET", "events").splitlines()]
 
+    def damaged(self) -> list[tuple[str, bytes]]:
+        """Every event that was served damaged, in each of its forms: its true id and the text."""
+        lines = map(json.loads, self._ask("GET", "damaged").splitlines())
+        return [(line["id"], line["text"].encode("latin-1")) for line in lines]
+
     def _flags(self) -> list[str]:
         pairs = [(name, one) for name, value in self._options.items() for one in _listed(value)]
         return [f"--{name}={value}" for name, value in pairs]

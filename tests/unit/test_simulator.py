@@ -490,6 +490,16 @@ def test_damaged_events_are_the_same_whenever_they_are_served() -> None:
     assert first == second != Api().page(limit=200)["data"]
 
 
+def test_a_damaged_event_is_the_same_on_another_page_and_is_told_by_the_control_endpoint() -> None:
+    api = Api(fault=["bad-timestamp=0.2", "invalid-utf8=0.1"], cache_life="0")
+    body = bytes(b"".join(api.ask(f"{API}/events?limit=200").parts))
+    told = [json.loads(line) for line in b"".join(api.ask("/simulator/damaged").parts).splitlines()]
+    assert len(told) > 20
+    assert all(line["text"].encode("latin-1") in body for line in told)
+    api.ask(f"{API}/events?limit=100")
+    assert [json.loads(line) for line in b"".join(api.ask("/simulator/damaged").parts).splitlines()] == told
+
+
 def test_options_that_the_dataset_depends_on_cannot_be_changed_and_others_can() -> None:
     api = Api()
     assert api.ask("/simulator/options", "POST", b'{"events": "5"}').status == 400

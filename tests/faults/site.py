@@ -1,0 +1,201 @@
+"""Where a run is struck: the simulated API, PostgreSQL, the proxy before it, and the run's own processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import psycopg2
+
+from datasync_ingest.simulator.process import SimulatorError, SimulatorProcess
+from tests.faults.proxy import Proxy
+from tests.faults.truth import Truth, first_difference
+from tests.harness import API_KEY, Workplace, alive, clean_environment, until
+
+SILENT_S = 0.1  # after the last fault was switched off, requests that had drawn one are through
+
+
+class Api:
+    """A simulator that can be killed and comes back at the same address with the same events."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = {"api-key": API_KEY, "rate-limit": 0, **options}
+        self._process = SimulatorProcess(self._options)
+        self._lock = threading.RLock()
+        self._rules: dict[str, str] = {}
+        self._damaged: set[tuple[str, bytes]] = set()
+        self._twice = 0
+
+    def __enter__(self) -> Api:
+        self._process.__enter__()
+        self._options["port"] = urlsplit(self.url).port
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.__exit__()
+
+    @property
+    def url(self) -> str:
+        return self._process.url
+
+    def set_fault(self, name: str, rule: str | None) -> None:
+        """Switches a fault on, or off with None."""
+        with self._lock:
+            self._rules.pop(name, None)
+            if rule is not None:
+                self._rules[name] = rule
+            self._process.options(fault=list(self._rules.values()))
+
+    def calm(self) -> None:
+        """Switches every fault off."""
+        with self._lock:
+            self._rules.clear()
+            self._process.options(fault=[])
+
+    def crash(self, away_s: float) -> None:
+        """Kills it and starts it again after so many seconds. What it was to tell is asked for before."""
+        with self._lock:
+            self.calm()
+            time.sleep(SILENT_S)
+            self._damaged.update(self._process.damaged())
+            self._twice += self._process.counters()["pages_fetched_twice"]
+            os.kill(self._process.pid, signal.SIGKILL)
+            self._process.__exit__()
+            time.sleep(away_s)
+            self._process = SimulatorProcess(self._options)
+            self._process.__enter__()
+
+    def fetched_twice(self) -> int:
+        return self._twice + int(self._process.counters()["pages_fetched_twice"])
+
+    def truth(self) -> Truth:
+        return Truth(self._process.events(), sorted(self._damaged.union(self._process.damaged())))
+
+
+@dataclass
+class Run:
+    """One `bin/ingest` in a session of its own; its output goes into files."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def said(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def members(self) -> list[psutil.Process]:
+        """Its processes, those that outlived their parent too."""
+        found = []
+        for one in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if os.getsid(one.pid) == self.process.pid:
+                    found.append(one)
+        return alive(found)
+
+    def workers(self) -> list[psutil.Process]:
+        found = []
+        for one in self.members():
+            with suppress(psutil.NoSuchProcess):
+                if "spawn_main" in " ".join(one.cmdline()):
+                    found.append(one)
+        return found
+
+    def send(self, signum: int, *, group: bool = False) -> None:
+        """Does nothing when it has ended already."""
+        with suppress(ProcessLookupError):
+            if not self.ended:
+                (os.killpg if group else os.kill)(self.process.pid, signum)
+
+
+@dataclass
+class Site:
+    """All that a strike can reach. `conninfo` is PostgreSQL's own, past the proxy."""
+
+    directory: Path
+    api: Api
+    conninfo: str
+    pid_file: Callable[[], Path]
+    revive: Callable[[], None]  # returns when PostgreSQL runs again, or at once where that is the run's own business
+    proxy: Proxy | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    flags: Sequence[str] = ()
+    serving: Callable[[], AbstractContextManager[object]] = nullcontext  # while it is open, PostgreSQL runs
+    runs: list[Run] = field(default_factory=list)
+    database_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def run(self) -> Run:
+        """The one that was started last."""
+        return self.runs[-1]
+
+    @property
+    def workplace(self) -> Workplace:
+        settings = {"TARGET_API_KEY": API_KEY, "API_BASE_URL": self.api.url, **self.environment}
+        return Workplace(self.directory, settings)
+
+    def start(self, *words: str) -> Run:
+        workplace = self.workplace
+        output = self.directory / f"run-{len(self.runs) + 1}.txt"
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "datasync_ingest", "ingest", "--debug", *self.flags, *words],
+                cwd=self.directory,
+                env=clean_environment(**workplace.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.runs.append(Run(process, output))
+        return self.run
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg2.extensions.cursor]:
+        """A cursor in autocommit; a database that is away is no error: the block then ends early."""
+        with (
+            suppress(psycopg2.Error),
+            closing(psycopg2.connect(self.conninfo, application_name="strike", connect_timeout=5)) as connection,
+            connection.cursor() as cursor,
+        ):
+            connection.autocommit = True
+            yield cursor
+
+    def at_api(self, action: Callable[[], object]) -> None:
+        """Does something at the simulator, unless that is away."""
+        with suppress(SimulatorError, OSError, HTTPException):
+            action()
+
+    def require_gone(self, run: Run, timeout_s: float = 6) -> None:
+        """Raises AssertionError where processes of a run that has ended live on."""
+        until(lambda: not run.members(), timeout_s=timeout_s, what=f"the end of every process of {run.output.name}")
+
+    def difference(self) -> str | None:
+        """See `first_difference`; called when a run has said that it is complete and no fault is on."""
+        ended = self.workplace.run("export-ids", "-o", "-")
+        if ended.code != 0:
+            return f"bin/export-ids ended with exit code {ended.code}: {ended.err}"
+        with self.serving():
+            return first_difference(self.api.truth(), ended.out.splitlines(), self.conninfo)
+
+    def end(self) -> None:
+        """Ends what is left of the runs, by id."""
+        for run in self.runs:
+            for one in run.members():
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+            run.process.wait()

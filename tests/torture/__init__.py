@@ -1,0 +1,1 @@
+"""`bin/torture`: random strikes against whole ingests, started again until they are complete, then compared."""

@@ -1,0 +1,170 @@
+"""One round: an ingest that is struck at random, started again until it is complete, and compared."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from tests.faults.site import Run, Site
+from tests.faults.strikes import HEAVY, OF_PROXY, STRIKES
+
+RESUMABLE = frozenset({3, 4, 5, 129, 130, 143, -9})
+NAMED_ERRORS = frozenset({3, 4, 5})
+PEACE_STARTS = 6  # a run that nobody strikes must be complete after so many starts
+PEACE_S = 150.0
+POLL_S = 0.02
+AT_ONCE = 3  # strikes
+
+
+@dataclass
+class Tally:
+    """What was survived, over all rounds."""
+
+    events: int = 0
+    pages: int = 0
+    starts: int = 0
+    twice: int = 0
+    rounds: int = 0
+    strikes: Counter[str] = field(default_factory=Counter)
+    endings: Counter[int] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)  # of ends with a named error
+
+
+def server_options(chance: Random, events: int) -> dict[str, Any]:
+    """What the API is like in a round."""
+    limited = {"rate-limit": chance.choice([10, 20]), "rate-window": 1} if chance.random() < 0.3 else {}
+    return {
+        "events": events,
+        "seed": chance.randrange(10**9),
+        "latency-ms": chance.choice([10, 20, 50]),
+        "cursor-life": chance.choice([3, 4, 6]),
+        "cursor-style": chance.choice(["plain", "padded"]),
+        "cursor-expired-status": chance.choice([400, 410]),
+        "envelope": chance.choice(["nested", "nested", "flat"]),
+        "id-style": chance.choice(["uuid", "uuid", "int"]),
+        "slow-s": 1,
+        "cache-life": chance.choice([0, 30]),
+        **limited,
+    }
+
+
+def run_flags(chance: Random) -> list[str]:
+    flags = ["--batch-size", str(chance.choice([100, 250, 250, 500]))]
+    flags += ["--worker-concurrency", str(chance.choice([1, 2, 3]))]
+    flags += ["--stop-grace", chance.choice(["0.3s", "2s", "8s"])]
+    return flags + (["--no-renew-cursors"] if chance.random() < 0.2 else [])
+
+
+class Round:
+    """Strikes fall until `strike_s` are over; then the run is left in peace and must come to its end."""
+
+    def __init__(self, site: Site, chance: Random, tally: Tally, *, strike_s: float) -> None:
+        self._site = site
+        self._chance = chance
+        self._tally = tally
+        self._strike_s = strike_s
+        self._under_way: dict[str, threading.Thread] = {}
+        self._broken: list[str] = []  # strikes that raised: bugs of the strikes
+
+    def first_difference(self) -> str | None:
+        """Runs the round; None when the ingest came to its end and everything is as it was served."""
+        wrong = self._run_to_the_end()
+        self._join()
+        if wrong or self._broken:
+            return wrong or self._broken[0]
+        self._site.at_api(self._site.api.calm)
+        self._tally.rounds += 1
+        self._tally.twice += self._site.api.fetched_twice()
+        wrong = self._site.difference()
+        with self._site.serving(), self._site.connection() as cursor:
+            cursor.execute("SELECT count(*), sum(received) FROM ingested_pages")
+            pages, events = cursor.fetchone() or (0, 0)
+            self._tally.pages += pages
+            self._tally.events += int(events)
+        return wrong
+
+    def _run_to_the_end(self) -> str | None:
+        """What is wrong with how a run ended, None when the last one was complete."""
+        peace_at = time.monotonic() + self._strike_s
+        words: Sequence[str] = ()
+        in_peace = 0
+        while in_peace < PEACE_STARTS:
+            peaceful = time.monotonic() >= peace_at
+            in_peace += peaceful
+            run = self._site.start(*words)
+            self._tally.starts += 1
+            if not self._strike_until_the_end(run, peace_at):
+                return f"{run.output} does not end"
+            code = run.process.wait()
+            self._tally.endings[code] += 1
+            if code in NAMED_ERRORS:
+                self._tally.reasons[reason(run)] += 1
+            self._site.require_gone(run)
+            if code == 0:
+                return None
+            if code not in RESUMABLE:
+                return f"{run.output} ended with exit code {code}"
+            words = ("--retry-poisoned",) if "--retry-poisoned" in run.said() else ()
+        return f"{self._site.run.output} is the last of {PEACE_STARTS} that did not end complete, though in peace"
+
+    def _strike_until_the_end(self, run: Run, peace_at: float) -> bool:
+        """False where the run has not ended long after the last strike."""
+        next_at = time.monotonic() + self._chance.uniform(0.3, 2)
+        calmed = False
+        while not run.ended:
+            now = time.monotonic()
+            if now >= peace_at and not calmed:
+                self._join()
+                self._site.at_api(self._site.api.calm)
+                calmed = True
+            elif now >= next_at and now < peace_at:
+                self._strike()
+                next_at = now + self._chance.uniform(0.3, 2)
+            elif now > max(peace_at, next_at) + PEACE_S:
+                return False
+            time.sleep(POLL_S)
+        return True
+
+    def _strike(self) -> None:
+        """Begins a strike that is not under way yet."""
+        self._under_way = {name: thread for name, thread in self._under_way.items() if thread.is_alive()}
+        names = [name for name in STRIKES if name not in self._under_way and self._fits(name)]
+        weights = [weight(name) for name in names]
+        name = self._chance.choices(names, weights)[0]
+        seed = self._chance.random()
+        if len(self._under_way) < AT_ONCE:
+            thread = threading.Thread(target=self._act, args=(name, Random(seed)), name=name)
+            self._under_way[name] = thread
+            thread.start()
+
+    def _fits(self, name: str) -> bool:
+        return self._site.proxy is not None or name not in OF_PROXY
+
+    def _act(self, name: str, chance: Random) -> None:
+        try:
+            STRIKES[name](self._site, chance)
+            self._tally.strikes[name] += 1
+        except Exception as error:  # told as the round's difference
+            self._broken.append(f"the strike {name!r} failed: {type(error).__name__}: {error}")
+
+    def _join(self) -> None:
+        for thread in self._under_way.values():
+            thread.join()
+
+
+def weight(name: str) -> float:
+    """Strikes at processes and at PostgreSQL as often as all of the API's faults together."""
+    if not name.startswith("API: "):
+        return 2.0
+    return 0.1 if name.removeprefix("API: ") in HEAVY else 1.0
+
+
+def reason(run: Run) -> str:
+    """The sentence with which a run ended."""
+    lines = [line for line in run.said().splitlines() if line.startswith("error: ")]
+    return lines[-1] if lines else "no reason was given"
