@@ -112,8 +112,8 @@ def is_connection_trouble(error: BaseException) -> bool:
     code = getattr(error, "pgcode", None)
     if code is not None:
         return code in _RETRYABLE or str(code).startswith("08")
-    if isinstance(error, psycopg2.InterfaceError):
-        return True
+    if isinstance(error, psycopg2.InterfaceError) or type(error) is psycopg2.DatabaseError:
+        return True  # psycopg2 has the plain class for a connection that broke before there was any answer
     if not isinstance(error, psycopg2.OperationalError):
         return False
     text = str(error)

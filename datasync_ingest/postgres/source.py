@@ -124,8 +124,8 @@ class SourceDatabase:
         """
         deadline = time.monotonic() + self.patience_s
         while True:
-            connection = self._connected()
             try:
+                connection = self._connected()
                 with connection, connection.cursor() as cursor:
                     return question(cursor)
             except psycopg2.Error as error:
@@ -143,7 +143,11 @@ class SourceDatabase:
                 waiting=self._waiting,
             )
             if self._holds_lock:
-                _lock(connection)
+                try:
+                    _lock(connection)
+                except BaseException:
+                    connection.close()
+                    raise
             self._connection = connection
         return self._connection
 
@@ -152,7 +156,6 @@ def _lock(connection: Connection) -> None:
     deadline = time.monotonic() + _LOCK_PATIENCE_S
     while not _try_lock(connection):
         if time.monotonic() > deadline:
-            connection.close()
             raise AlreadyRunningError(
                 "Another run is writing into this database.",
                 hint="Wait until it has ended, or stop it; two data directories may share a database in turn.",

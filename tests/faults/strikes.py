@@ -11,6 +11,7 @@ from functools import partial
 from random import Random
 
 import psutil
+from psycopg2.extensions import cursor as Cursor
 
 from datasync_ingest.simulator.damage import DAMAGES
 from datasync_ingest.simulator.faults import ANSWER_FAULTS
@@ -63,11 +64,12 @@ def freeze(site: Site, chance: Random) -> None:
 
 def terminate_backends(site: Site, chance: Random) -> None:
     del chance
-    with site.connection() as cursor:
-        cursor.execute(
+    site.at_database(
+        lambda cursor: cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+    )
 
 
 def crash_postgres(site: Site, chance: Random) -> None:
@@ -85,10 +87,13 @@ def crash_postgres(site: Site, chance: Random) -> None:
 def lock_table(site: Site, chance: Random) -> None:
     """Nothing can be written for a while: fetching goes on into the spool."""
     del chance
-    with site.connection() as cursor:
-        cursor.execute("BEGIN; SET lock_timeout = '5s'; LOCK TABLE ingested_pages IN EXCLUSIVE MODE")
-        time.sleep(STALL_S)
-        cursor.execute("ROLLBACK")
+    site.at_database(_hold_lock)
+
+
+def _hold_lock(cursor: Cursor) -> None:
+    cursor.execute("BEGIN; SET lock_timeout = '5s'; LOCK TABLE ingested_pages IN EXCLUSIVE MODE")
+    time.sleep(STALL_S)
+    cursor.execute("ROLLBACK")
 
 
 def crash_api(site: Site, chance: Random) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from psycopg2.extensions import cursor as Cursor
+
 from tests.faults.site import Run, Site
 from tests.faults.strikes import HEAVY, OF_PROXY, STRIKES
 
@@ -81,12 +83,15 @@ class Round:
         self._tally.rounds += 1
         self._tally.twice += self._site.api.fetched_twice()
         wrong = self._site.difference()
-        with self._site.serving(), self._site.connection() as cursor:
-            cursor.execute("SELECT count(*), sum(received) FROM ingested_pages")
-            pages, events = cursor.fetchone() or (0, 0)
-            self._tally.pages += pages
-            self._tally.events += int(events)
+        with self._site.serving():
+            self._site.at_database(self._count)
         return wrong
+
+    def _count(self, cursor: Cursor) -> None:
+        cursor.execute("SELECT count(*), coalesce(sum(received), 0)::bigint FROM ingested_pages")
+        pages, events = cursor.fetchone() or (0, 0)
+        self._tally.pages += pages
+        self._tally.events += events
 
     def _run_to_the_end(self) -> str | None:
         """What is wrong with how a run ended, None when the last one was complete."""

@@ -1,0 +1,130 @@
+"""Every fault against a run of its own: what may happen to that run, and that in the end everything is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from datasync_ingest.pools.processes import PAGES_QUEUED_PER_WORKER
+from datasync_ingest.simulator.damage import DAMAGES
+from datasync_ingest.simulator.faults import ANSWER_FAULTS
+from tests.faults.site import Site
+from tests.faults.sites import SharedServer, embedded_site, shared_server, shared_site
+from tests.faults.strikes import STRIKES
+from tests.harness import until
+from tests.servers import reachable_folder
+
+EVENTS = 5_000
+FLAGS = ("--batch-size", "100", "--worker-concurrency", "2")
+STRUCK_AT = 5  # pages that are marked by then
+STARTS = 4  # a run that is struck once must be complete after so many
+AT_RISK = 2 * PAGES_QUEUED_PER_WORKER + 2 + 1  # what the queue and the workers hold, and the one on its way
+CURSOR_LIFE_S = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """A strike, what the API is like, how the struck run may end, and how many pages may be fetched twice."""
+
+    strike: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    endings: frozenset[int] = frozenset({0})
+    twice: int = 0
+    embedded: bool = False
+
+    def __str__(self) -> str:
+        return self.strike + (", embedded" if self.embedded else "")
+
+
+SHORT = {"cursor-life": CURSOR_LIFE_S}
+PROCESSES = [
+    Row("SIGKILL of the main process", endings=frozenset({-9}), twice=AT_RISK),
+    Row("SIGKILL of the main process", endings=frozenset({-9}), twice=AT_RISK, embedded=True),
+    Row("SIGKILL of a worker"),
+    Row("SIGKILL of all workers"),
+    Row("SIGINT to the group", endings=frozenset({130})),
+    Row("SIGTERM to the group", endings=frozenset({143})),
+    Row("SIGHUP to the group", endings=frozenset({129})),
+    Row("SIGSTOP past a cursor's life", SHORT, twice=1),  # the page that proves a renewed cursor
+]
+DATABASE = [
+    Row("pg_terminate_backend"),
+    Row("PostgreSQL stopped at once"),
+    Row("PostgreSQL stopped at once", embedded=True),
+    Row("LOCK TABLE", SHORT),
+    Row("connections cut"),
+    Row("connections stalled"),
+    Row("COMMIT without an answer"),
+]
+API = [
+    Row("SIGKILL of the API"),
+    *(Row(f"API: {name}", {"slow-s": 1}) for name in [*ANSWER_FAULTS, *DAMAGES]),
+]
+TABLE = [*PROCESSES, *DATABASE, *API]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[SharedServer]:
+    with reachable_folder() as folder, shared_server(folder / "postgres") as server:
+        yield server
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    row: Row = request.param
+    options = {"events": EVENTS, "latency-ms": 40, **row.options}
+    with reachable_folder() as folder:
+        if row.embedded:
+            made = embedded_site(folder, options, FLAGS)
+        else:
+            made = shared_site(request.getfixturevalue("postgres"), folder, options, FLAGS)
+        with made as found:
+            yield found
+
+
+@pytest.mark.parametrize(("row", "site"), [(row, row) for row in TABLE], ids=map(str, TABLE), indirect=["site"])
+def test_a_fault_costs_no_event(row: Row, site: Site) -> None:
+    run = site.start()
+    until(lambda: site.workplace.completed_pages() >= STRUCK_AT or run.ended, what="the first pages")
+    STRIKES[row.strike](site, Random(str(row)))
+    until(lambda: run.ended, timeout_s=60, what="the end of the run")
+    assert run.process.returncode in row.endings, run.said()
+    require_complete(site)
+    assert site.difference() is None
+    assert site.api.fetched_twice() <= row.twice
+
+
+def require_complete(site: Site) -> None:
+    """Starts it again, in peace, until it is complete; nothing of any run is left."""
+    for _ in range(STARTS):
+        until(lambda: site.run.ended, timeout_s=60, what="the end of the run")
+        site.require_gone(site.run)
+        if site.run.process.returncode == 0:
+            return
+        site.start()
+    raise AssertionError(site.run.said())
+
+
+def test_the_table_has_every_strike() -> None:
+    assert {row.strike for row in TABLE} == set(STRIKES)
+
+
+def test_what_is_missing_twice_or_changed_is_found(postgres: SharedServer, tmp_path: Path) -> None:
+    """The comparison itself: it must not be blind."""
+    with reachable_folder() as folder, shared_site(postgres, folder, {"events": 500}, FLAGS) as site:
+        assert site.start().process.wait(60) == 0
+        assert site.difference() is None
+        ids = site.api.truth().ids
+        site.at_database(
+            lambda cursor: cursor.execute("UPDATE ingested_events SET browser = 'x' WHERE id = %s", (ids[7],))
+        )
+        assert "changed" in (site.difference() or "")
+        site.at_database(
+            lambda cursor: cursor.execute("UPDATE ingested_events SET id = 'nobody' WHERE id = %s", (ids[7],))
+        )
+        assert f"the first is {ids[7]}" in (site.difference() or "")
