@@ -14,7 +14,7 @@ import psutil
 from psycopg2.extensions import cursor as Cursor
 
 from datasync_ingest.simulator.damage import DAMAGES
-from datasync_ingest.simulator.faults import ANSWER_FAULTS
+from datasync_ingest.simulator.faults import ANSWER_FAULTS, LIMITED
 from tests.faults.site import Site
 
 Strike = Callable[[Site, Random], None]
@@ -22,7 +22,9 @@ Strike = Callable[[Site, Random], None]
 FREEZE_S = 4.5  # longer than a cursor of the torture lives
 STALL_S = 6.5  # longer than a queue may stay full before fetching goes on into the spool
 HEAVY = frozenset({"bomb", "huge", "long-string"})  # 50 to 200 MB each: once is enough
+ONCE = HEAVY | LIMITED  # these make a client wait for seconds each time
 SERVERS_DAMAGE = 0.01  # of all events
+DEEP = 0.001  # 200 kB each
 SERVERS_FAULT = 0.5  # of all answers
 
 
@@ -101,12 +103,12 @@ def crash_api(site: Site, chance: Random) -> None:
 
 
 def serve_fault(name: str, site: Site, chance: Random) -> None:
-    """The API has this fault for a while; the heavy ones once."""
-    if name in HEAVY:
+    """The API has this fault for a while; those of `ONCE` fall on one answer."""
+    if name in ONCE:
         site.at_api(lambda: site.api.set_fault(name, f"{name}@1"))
         time.sleep(2)
     else:
-        probability = SERVERS_DAMAGE if name in DAMAGES else SERVERS_FAULT
+        probability = DEEP if name == "deep" else SERVERS_DAMAGE if name in DAMAGES else SERVERS_FAULT
         site.at_api(lambda: site.api.set_fault(name, f"{name}={probability}"))
         time.sleep(chance.uniform(0.5, 2))
     site.at_api(lambda: site.api.set_fault(name, None))

@@ -19,7 +19,7 @@ from tests.faults.strikes import STRIKES
 from tests.harness import until
 from tests.servers import reachable_folder
 
-EVENTS = 5_000
+EVENTS = 4_000
 FLAGS = ("--batch-size", "100", "--worker-concurrency", "2")
 STRUCK_AT = 5  # pages that are marked by then
 STARTS = 4  # a run that is struck once must be complete after so many
@@ -56,14 +56,16 @@ DATABASE = [
     Row("pg_terminate_backend"),
     Row("PostgreSQL stopped at once"),
     Row("PostgreSQL stopped at once", embedded=True),
-    Row("LOCK TABLE", SHORT),
+    Row("LOCK TABLE", SHORT, twice=1),  # the page that proves a renewed cursor
     Row("connections cut"),
     Row("connections stalled"),
     Row("COMMIT without an answer"),
 ]
+# Whole pages that are no use: asked for again each time, for as long as the API has the fault.
+TWICE = {"repeat-cursor": 50}
 API = [
     Row("SIGKILL of the API"),
-    *(Row(f"API: {name}", {"slow-s": 1}) for name in [*ANSWER_FAULTS, *DAMAGES]),
+    *(Row(f"API: {name}", {"slow-s": 1}, twice=TWICE.get(name, 0)) for name in [*ANSWER_FAULTS, *DAMAGES]),
 ]
 TABLE = [*PROCESSES, *DATABASE, *API]
 

@@ -43,7 +43,7 @@ def server_options(chance: Random, events: int) -> dict[str, Any]:
     return {
         "events": events,
         "seed": chance.randrange(10**9),
-        "latency-ms": chance.choice([10, 20, 50]),
+        "latency-ms": chance.choice([20, 50, 100]),
         "cursor-life": chance.choice([3, 4, 6]),
         "cursor-style": chance.choice(["plain", "padded"]),
         "cursor-expired-status": chance.choice([400, 410]),
