@@ -16,12 +16,13 @@ _log = logging.getLogger(__name__)
 class Balance:
     """Events in the table and distinct rejects, against the API's latest total (None: it names none).
 
-    `poisoned` pages are fetched, and no worker survived them.
+    `poisoned` pages are fetched, and no worker survived them. `futile`: a walk over everything has left it so.
     """
 
     holdings: Holdings
     total: int | None
     poisoned: tuple[PoisonedPage, ...] = ()
+    futile: bool = False
 
     @property
     def missing(self) -> int:
@@ -57,7 +58,11 @@ class Balance:
             raise IncompleteError(
                 f"{self.missing:,} events are missing: the API has {self.total:,}, the table {self.holdings.events:,}"
                 f" and {self.holdings.rejected:,} were rejected.",
-                hint="Run the same command again: it walks once more from the newest event and adds what is missing.",
+                hint="A walk over everything has brought none of them: the API may count events that it does not serve."
+                " --rewalk walks once more all the same; bin/export-ids --incomplete writes what is there."
+                if self.futile
+                else "Run the same command again: it adds what is new and, if that is not enough, walks once more from"
+                " the newest event to the oldest.",
             )
 
 

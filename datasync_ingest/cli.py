@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 from . import __version__, settings
 from .errors import ConfigurationError, IngestError, StoppedError
+from .plan import Rewalk
 from .progress import STYLES, Display, display, export_bar, logging_to, mask
 from .settings import Settings
 
@@ -42,6 +43,21 @@ def ingest(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--fresh", action="store_true", help="set the sidecar aside and walk everything once more")
     parser.add_argument("--adopt", action="store_true", help="the API moved: go on under its new address")
+    parser.add_argument(
+        "--rewalk",
+        dest="rewalk",
+        action="store_const",
+        const=Rewalk.ALWAYS,
+        default=Rewalk.IF_SHORT,
+        help="walk everything once more, even if nothing is missing",
+    )
+    parser.add_argument(
+        "--no-rewalk",
+        dest="rewalk",
+        action="store_const",
+        const=Rewalk.NEVER,
+        help="do not walk everything once more, even if events are missing",
+    )
     parser.add_argument("--retry-poisoned", action="store_true", help="try pages again that no worker survived")
     parser.add_argument(
         "--retry-rejected", action="store_true", help="read rejected and repaired events once more (after an upgrade)"
@@ -110,6 +126,7 @@ def _ingest(options: argparse.Namespace, chosen: Settings, shown: Display) -> in
             retry_poisoned=options.retry_poisoned,
             retry_rejected=options.retry_rejected,
             renew_cursors=options.renew_cursors,
+            rewalk=options.rewalk,
         )
         summary = run(chosen, intent, shown)
     shown.close()

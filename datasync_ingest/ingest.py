@@ -9,13 +9,13 @@ from typing import Any
 
 from .api.cursors import Renewal
 from .api.fetching import PageFetcher
-from .books import Balance, reconcile
+from .books import reconcile
 from .copying import FETCHING_FACT, Copier
-from .errors import CursorExpiredError, LedgerDamagedError
+from .errors import LedgerDamagedError
 from .key_clock import KEY_FACT, KeyClock
 from .ledger import Ledger, set_aside
 from .meter import Meter
-from .plan import ACTIVE, FINISHED, Plan, branch, is_over, next_plan
+from .plan import Rewalk
 from .pools import DEFAULT_POOL, POOLS
 from .postgres.database import Database, database
 from .postgres.source import Holdings, SourceDatabase
@@ -24,7 +24,7 @@ from .progress import Display
 from .settings import Settings
 from .stopping import Wake, stop_on_signals
 from .summary import Summary
-from .walk import DivergedError
+from .walking import Walking
 from .worker import WorkerOptions
 
 START_PATIENCE_S = 30.0  # for a database that is just being started; later DB_PATIENCE holds
@@ -41,6 +41,7 @@ class Intent:
     retry_poisoned: bool = False
     retry_rejected: bool = False
     renew_cursors: bool = True
+    rewalk: Rewalk = Rewalk.IF_SHORT
     pool: str = DEFAULT_POOL
     writer: str = DEFAULT_WRITER
 
@@ -88,7 +89,7 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
             _log.info("%d poisoned pages are tried once more", ledger.spool.retry_poisoned())
         if ledger.spool.waiting:
             _log.info("%d pages are in the spool: they are written first", ledger.spool.waiting)
-        balance = _walk_until_balanced(ledger, source, copier, meter)
+        balance = Walking(ledger, source, copier, meter, intent.rewalk).until_balanced()
         ending.exit_code, ending.sentence = balance.verdict()
         return meter.summary(balance, demo=settings.demo)
 
@@ -133,74 +134,3 @@ def _reconciled(settings: Settings, intent: Intent, ledger: Ledger, source: Sour
         holdings = source.holdings()
     source.patience_s = settings.db_patience
     return holdings
-
-
-def _walk_until_balanced(ledger: Ledger, source: SourceDatabase, copier: Copier, meter: Meter) -> Balance:
-    """Walk after walk, as the plan says, until there is none left. Raises what ended a walk for good."""
-    balance = Balance(Holdings(0, 0), None)
-    walked = topped_up = False
-    missing = ledger.fact("missing") or 0
-    expiry = _Expiry()
-    while True:
-        _end_what_is_over(ledger)
-        plan = next_plan(ledger.walks(), ledger.known, walked=walked, topped_up=topped_up, missing=missing)
-        if plan is None:
-            return balance
-        behind = _received(ledger, plan)
-        try:
-            _walk(plan, ledger, copier, meter)
-        except CursorExpiredError as error:
-            expiry.judge(error, _received(ledger, plan) - behind)
-            ledger.end(plan.walk.walk, "expired")
-            _log.warning(
-                "%s What is there is kept: walking once more from the newest event. %d pages are fetched again.",
-                error,
-                len(ledger.known(plan.walk.walk)),
-            )
-            continue
-        except DivergedError as diverged:
-            _log.warning("%s: fetching from there", diverged)
-            ledger.end(plan.walk.walk, "diverged")
-            ledger.begin(branch(diverged.at).walk)
-            continue
-        expiry = _Expiry()
-        walked, topped_up = True, topped_up or plan.walk.until is not None
-        balance = Balance(source.holdings(), meter.total, tuple(ledger.spool.poisoned()))
-        missing = balance.unexplained
-        ledger.keep(missing=missing)
-
-
-def _end_what_is_over(ledger: Ledger) -> None:
-    """A walk whose last page was committed in the moment in which the last run died."""
-    for walk in ledger.walks():
-        if walk.state == ACTIVE and is_over(ledger.settled(walk.walk)):
-            ledger.end(walk.walk, FINISHED)
-
-
-def _walk(plan: Plan, ledger: Ledger, copier: Copier, meter: Meter) -> None:
-    if plan.is_new:
-        ledger.begin(plan.walk)
-    _log.info("walking: %s", plan.reason)
-    meter.walk_begins(_received(ledger, plan), top_up=plan.walk.until is not None)
-    copier.follow(plan)
-
-
-def _received(ledger: Ledger, plan: Plan) -> int:
-    """Events of the walk's known pages."""
-    return sum(page.received for page in ledger.known(plan.walk.walk))
-
-
-class _Expiry:
-    """Refuses to walk from the start for ever: after an expiry the next walk must get further, until one finishes."""
-
-    def __init__(self) -> None:
-        self._furthest: int | None = None
-
-    def judge(self, error: CursorExpiredError, events: int) -> None:
-        """A walk has expired after so many events in this run. Raises CursorExpiredError."""
-        if self._furthest is not None and events <= self._furthest:
-            raise CursorExpiredError(
-                f"{error} It did so before, and this time the walk came no further.",
-                hint="The API's cursors die faster than pages can be fetched: set a smaller BATCH_SIZE.",
-            )
-        self._furthest = events

@@ -105,6 +105,13 @@ class Meter:
             demo=demo,
         )
 
+    def cost_of_a_walk(self) -> str:
+        """What it takes to ask for everything: `about 600 requests, 59 min 00 s by the rate limit`."""
+        requests = math.ceil((self.total or 0) / self._page_size)
+        shortest_s = self._pacer.seconds_for(requests)
+        limit = f", {show_seconds(shortest_s)} by the rate limit" if shortest_s else ""
+        return f"about {requests:,} requests{limit}"
+
     def _rate(self) -> float:
         elapsed_s = self._clock() - self._began_at
         return self.counts.received / elapsed_s if elapsed_s > 0 else 0.0

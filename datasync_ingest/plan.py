@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from .ledger import Walk
 from .messages import KnownPage, PageFacts, Position
@@ -68,18 +69,33 @@ def branch(plan: Plan) -> Plan:
     return Plan(walk, 0, plan.cursor, plan.after, is_new=True, reason=f"walk {plan.walk.walk[:8]} branches")
 
 
+class Rewalk(Enum):
+    """When a finished walk from the newest event to the oldest is made once more."""
+
+    IF_SHORT = "when events are missing that a top-up has not brought"
+    NEVER = "not at all"
+    ALWAYS = "once, whatever the books say"
+
+
+@dataclass(frozen=True, slots=True)
+class SoFar:
+    """What this run has finished: a walk to the oldest event, a walk for what is new; how many events are missing."""
+
+    walked: bool = False
+    topped_up: bool = False
+    missing: int = 0
+
+
 def next_plan(
     walks: Sequence[Walk],
     pages_of: Callable[[str], Sequence[KnownPage]],
-    *,
-    walked: bool,
-    topped_up: bool,
-    missing: int,
+    so_far: SoFar,
+    rewalk: Rewalk = Rewalk.IF_SHORT,
 ) -> Plan | None:
-    """The walk that comes next; None when this run has nothing more to walk.
+    """The walk that comes next; None when this run has nothing more to walk. `walks`: in the order of their beginning.
 
-    `walks` in the order in which they were begun; `walked` and `topped_up` say what this run has finished already;
-    `missing` is how many events the books are short, now or (before this run's first walk) when the last run ended.
+    Unfinished walks come first, so that no hole stays behind a finished one; then what is new; and only where that does
+    not make the books whole, everything once more, at most once a run.
     """
     active = [walk for walk in walks if walk.state == ACTIVE]
     if active:
@@ -87,14 +103,16 @@ def next_plan(
     finished = [walk for walk in walks if walk.state == FINISHED]
     if not finished:
         return from_the_start("every event, from the newest to the oldest")
-    if not walked and missing:
-        return from_the_start(f"{missing:,} events were missing at the last run's end: once more from the newest event")
     heads = [walk.head for walk in finished if walk.head is not None]
-    if topped_up or (walked and not missing):
+    if heads and not so_far.topped_up and (so_far.missing or not so_far.walked):
+        return from_the_start("what is new since the last finished walk", until=heads[-1])
+    if so_far.walked:
         return None
     if not heads:
-        return None if walked else from_the_start("there was no event at the last run: from the newest to the oldest")
-    return from_the_start("what is new since the last finished walk", until=heads[-1])
+        return from_the_start("there was no event at the last run: from the newest to the oldest")
+    if rewalk is Rewalk.ALWAYS or (so_far.missing and rewalk is Rewalk.IF_SHORT):
+        return from_the_start(f"{so_far.missing:,} events are missing: everything once more, from the newest event")
+    return None
 
 
 def is_over(pages: Sequence[KnownPage]) -> bool:

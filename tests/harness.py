@@ -71,9 +71,9 @@ class Workplace:
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
-    def ingest(self, *words: str, expect: int | None = 0, **extra: str) -> Ended:
+    def ingest(self, *words: str, expect: int | None = 0, timeout_s: float = 100.0, **extra: str) -> Ended:
         """`bin/ingest`, whose exit code must be `expect`."""
-        ended = self.run("ingest", *words, timeout_s=100.0, **extra)
+        ended = self.run("ingest", *words, timeout_s=timeout_s, **extra)
         assert expect is None or ended.code == expect, f"exit code {ended.code}\n{ended.out}\n{ended.err}"
         return ended
 

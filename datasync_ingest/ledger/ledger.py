@@ -12,21 +12,13 @@ from typing import Any
 
 from ..errors import IngestError
 from ..messages import CompletedPage, KnownPage, Position, RawPage, Receipt
-from .rows import completed_page, known_page, page_row, position_of, text_of
+from .rows import KNOWN, completed_page, known_page, page_row, position_of, text_of
 from .sidecar import Sidecar
 from .spool import FORGET, Spool
 
 _INSERT_PAGE = "INSERT OR IGNORE INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_SELECT_PAGES = """
-    SELECT walk, sequence, cursor, next_cursor, ends_walk, page_limit, received, inserted, already_there, rejected,
-           repaired, after_position, first_position, last_position
-    FROM pages
-"""
-_KNOWN = (
-    "walk, sequence, cursor, next_cursor, ends_walk, page_limit, received, after_position, first_position,"
-    " last_position"
-)
-_SELECT_KNOWN = f"SELECT {_KNOWN} FROM pages WHERE walk = ? UNION ALL SELECT {_KNOWN} FROM spool WHERE walk = ?"  # noqa: S608
+_SELECT_PAGES = f"SELECT {KNOWN}, inserted, already_there, rejected, repaired FROM pages"  # noqa: S608
+_SELECT_KNOWN = f"SELECT {KNOWN} FROM pages WHERE walk = ? UNION ALL SELECT {KNOWN} FROM spool WHERE walk = ?"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)

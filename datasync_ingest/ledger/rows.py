@@ -7,6 +7,12 @@ from typing import Any
 
 from ..messages import CompletedPage, Counts, KnownPage, PageId, Position
 
+# The columns that `pages` and `spool` share.
+KNOWN = (
+    "walk, sequence, cursor, next_cursor, ends_walk, page_limit, received, after_position, first_position,"
+    " last_position"
+)
+
 
 def text_of(position: Position | None) -> str | None:
     return None if position is None else position.to_text()
@@ -39,31 +45,27 @@ def page_row(page: CompletedPage) -> tuple[object, ...]:
 
 
 def completed_page(row: tuple[Any, ...]) -> CompletedPage:
-    """The columns of `pages` but for the time."""
-    return CompletedPage(
-        PageId(row[0], row[1]),
-        cursor=row[2],
-        next_cursor=row[3],
-        ends_walk=bool(row[4]),
-        limit=row[5],
-        received=row[6],
-        after=position_of(row[11]),
-        first=position_of(row[12]),
-        last=position_of(row[13]),
-        counts=Counts(*row[6:11]),
-    )
+    """KNOWN, and the counts of `pages` but for `received`."""
+    facts = facts_of(row)
+    return CompletedPage(**facts, counts=Counts(facts["received"], *row[10:]))
 
 
 def known_page(row: tuple[Any, ...]) -> KnownPage:
-    """The columns that `pages` and `spool` share."""
-    return KnownPage(
-        PageId(row[0], row[1]),
-        cursor=row[2],
-        next_cursor=row[3],
-        ends_walk=bool(row[4]),
-        limit=row[5],
-        received=row[6],
-        after=position_of(row[7]),
-        first=position_of(row[8]),
-        last=position_of(row[9]),
-    )
+    """KNOWN."""
+    return KnownPage(**facts_of(row))
+
+
+def facts_of(row: tuple[Any, ...]) -> dict[str, Any]:
+    """What KNOWN, at the beginning of a row, says of a page, by the names that every kind of page has for it."""
+    walk, sequence, cursor, next_cursor, ends_walk, limit, received, after, first, last = row[:10]
+    return {
+        "page": PageId(walk, sequence),
+        "cursor": cursor,
+        "next_cursor": next_cursor,
+        "ends_walk": bool(ends_walk),
+        "limit": limit,
+        "received": received,
+        "after": position_of(after),
+        "first": position_of(first),
+        "last": position_of(last),
+    }

@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 import zlib
 from dataclasses import dataclass
-from typing import Any
 
 from ..messages import PageId, RawPage
-from .rows import position_of, text_of
+from .rows import KNOWN, facts_of, text_of
 from .sidecar import Sidecar
 
 FORGET = "DELETE FROM spool WHERE walk = ? AND sequence = ?"
@@ -23,11 +22,10 @@ _PUT = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (walk, sequence) DO UPDATE SET poisoned = excluded.poisoned
 """
-_NEXT = """
-    SELECT place, walk, sequence, cursor, next_cursor, ends_walk, page_limit, received, after_position,
-           first_position, last_position, total, request_id, body
+_NEXT = f"""
+    SELECT {KNOWN}, total, request_id, body, place
     FROM spool WHERE poisoned IS NULL AND place > ? ORDER BY place LIMIT 1
-"""
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +65,8 @@ class Spool:
         row = self._sidecar.read(_NEXT, (self._last_place,)).fetchone()
         if row is None:
             return None
-        self._last_place = row[0]
-        page = _raw_page(row[1:])
+        *facts, total, request_id, body, self._last_place = row
+        page = RawPage(**facts_of(tuple(facts)), total=total, request_id=request_id, body=zlib.decompress(body))
         self._given.add(page.page)
         self.waiting -= 1
         return page
@@ -124,20 +122,3 @@ class Spool:
             (self._last_place,),
         ).fetchone()
         return int(size), int(waiting)
-
-
-def _raw_page(row: tuple[Any, ...]) -> RawPage:
-    return RawPage(
-        page=PageId(row[0], row[1]),
-        cursor=row[2],
-        next_cursor=row[3],
-        ends_walk=bool(row[4]),
-        limit=row[5],
-        received=row[6],
-        after=position_of(row[7]),
-        first=position_of(row[8]),
-        last=position_of(row[9]),
-        total=row[10],
-        request_id=row[11],
-        body=zlib.decompress(row[12]),
-    )

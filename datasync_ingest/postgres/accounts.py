@@ -49,12 +49,15 @@ class Account:
 
         Raises EmbeddedPostgresError where it does not end, OSError where it cannot be run.
         """
-        process = self._popen(words, stdout=output, stderr=subprocess.STDOUT, directory=directory)
+        process: _Process | None = None
         try:
+            with signals_deferred():  # one whose exception came between fork and return would lose the process
+                process = self._popen(words, stdout=output, stderr=subprocess.STDOUT, directory=directory)
             return process.wait(timeout=_PROGRAM_TIMEOUT_S)
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)  # with its children, which would go on writing
-            process.wait()
+            if process is not None:
+                os.killpg(process.pid, signal.SIGKILL)  # with its children, which would go on writing
+                process.wait()
             if isinstance(error, subprocess.TimeoutExpired):
                 raise EmbeddedPostgresError(f"{words[0]} took more than {_PROGRAM_TIMEOUT_S} s.") from None
             raise

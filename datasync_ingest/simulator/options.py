@@ -96,6 +96,7 @@ class Options:
     over_cap: str = _option("cap", "a larger limit is answered with the cap, or rejected", _one_of("cap", "reject"))
     envelope: str = _option("nested", "shape of a page: nested or flat", _one_of("nested", "flat"))
     total: bool = _option(True, "whether pages tell the total: on or off", _switch)
+    overcount: int = _option(0, "events that the total counts and no page serves", _whole)
     gzip: bool = _option(True, "whether bodies are compressed for those who accept it: on or off", _switch)
     latency_ms: float = _option(0.0, "time before every answer, in milliseconds", _seconds)
 

@@ -36,7 +36,11 @@ class Page:
             more = {"pagination": {"limit": self.limit, **more, **life}}
         if options.total:
             request = str(uuid.uuid4())
-            more["meta"] = {"total": len(self.listing), "returned": self.returned, "requestId": request}
+            more["meta"] = {
+                "total": len(self.listing) + options.overcount,
+                "returned": self.returned,
+                "requestId": request,
+            }
         return [b'{"data":[', self.text, b"]," + json.dumps(more, separators=(",", ":")).encode()[1:]]
 
     def spoiled(self, fault: str, query: Mapping[str, str]) -> Page:

@@ -30,7 +30,9 @@ class Scene:
     database: Database
 
     def run(self, *words: str, **environment: str) -> Ended:
-        return self.workplace.ingest(*words, expect=None, **{"API_BASE_URL": self.api.url, **environment})
+        return self.workplace.ingest(
+            *words, expect=None, timeout_s=100.0, **{"API_BASE_URL": self.api.url, **environment}
+        )
 
 
 @pytest.fixture

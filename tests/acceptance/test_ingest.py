@@ -70,7 +70,7 @@ def test_every_event_arrives_once(
 ) -> None:
     server, flags, events = VARIANTS[name]
     api = simulator(events=events * scale, **server)
-    ended = workplace.ingest(*flags, API_BASE_URL=api.url)
+    ended = workplace.ingest(*flags, timeout_s=100.0 * scale, API_BASE_URL=api.url)
     assert "Complete." in ended.out
     require_exact(workplace, database, api)
     assert api.counters()["statuses_429"] == 0
@@ -117,6 +117,34 @@ def test_new_events_at_the_head_are_added_by_the_next_run(
     workplace.ingest("--batch-size", "1000", API_BASE_URL=api.url, expect=None)
     api.options(grow_per_page=0)
     workplace.ingest("--batch-size", "1000", API_BASE_URL=api.url)
+    require_exact(workplace, database, api)
+
+
+def test_a_shortfall_is_walked_for_once_and_then_only_when_asked_for(
+    simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    api = simulator(events=1_000, overcount=5, cache_life=0)
+
+    def run(*words: str, expect: int = 5) -> tuple[int, str]:
+        before = api.counters()["counted"]["events"]
+        ended = workplace.ingest("--batch-size", "100", *words, API_BASE_URL=api.url, expect=expect)
+        return api.counters()["counted"]["events"] - before, ended.err
+
+    requests, err = run()
+    assert requests == 10 + 1, "everything, and what is new since"
+    assert "5 events are missing: the API has 1,005, the table 1,000 and 0 were rejected" in err
+    requests, err = run("--no-rewalk")
+    assert requests == 1
+    requests, err = run()
+    assert "this costs about 11 requests; --no-rewalk leaves it out" in err
+    assert requests == 1 + 10
+    assert "--rewalk walks once more" in err
+    requests, err = run()
+    assert requests == 1, "a walk that brought nothing is not made again unasked"
+    assert "--rewalk walks once more" in err
+    assert run("--rewalk")[0] == 1 + 10
+    api.options(overcount=0)
+    assert run(expect=0)[0] == 1
     require_exact(workplace, database, api)
 
 

@@ -139,12 +139,14 @@ def test_a_second_run_on_the_same_directory_is_kept_out(simulator: Start, workpl
 def test_two_directories_on_one_database_are_kept_apart_and_take_turns(
     simulator: Start, workplace: Workplace, database: Database
 ) -> None:
-    api = simulator(events=5_000, rate_limit=4, rate_window=8)
+    api = simulator(events=5_000, rate_limit=4, rate_window=2)
     process = start_and_wait(workplace, 3, api, "--batch-size", "1000")
+    process.send_signal(signal.SIGSTOP)  # so that it is under way for as long as the other needs
     (workplace.directory / "second").mkdir()
     second = Workplace(workplace.directory / "second", workplace.environment)
     ended = second.ingest(API_BASE_URL=api.url, expect=6)
     assert "Another run is writing into this database" in ended.err
+    process.send_signal(signal.SIGCONT)
     process.communicate(timeout=60)
     assert process.returncode == 0
     second.ingest("--batch-size", "1000", API_BASE_URL=api.url)

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from datasync_ingest.errors import CursorExpiredError
 from datasync_ingest.ledger import Walk
 from datasync_ingest.messages import CompletedPage, Counts, PageAddress, PageFacts, PageId, Position, RawPage
-from datasync_ingest.plan import ACTIVE, FINISHED, Plan, branch, from_the_start, is_over, next_plan, onward
+from datasync_ingest.plan import (
+    ACTIVE,
+    FINISHED,
+    Plan,
+    Rewalk,
+    SoFar,
+    branch,
+    from_the_start,
+    is_over,
+    next_plan,
+    onward,
+)
 from datasync_ingest.walk import DivergedError, follow
 
 WALK = Walk("7d1f", until=None, cursor=None, after=None, head=None, state=ACTIVE)
@@ -241,24 +252,36 @@ def no_pages(walk: str) -> Sequence[CompletedPage]:
 
 FINISHED_WALK = Walk("f1", None, None, None, Position(5, "head"), FINISHED)
 EXPIRED_WALK = Walk("e1", None, None, None, Position(4, "old"), "expired")
+EMPTY_WALK = Walk("n1", None, None, None, None, FINISHED)
 
 
-@pytest.mark.parametrize(
-    ("walks", "walked", "topped_up", "missing", "expected"),
-    [
-        ([], False, False, 0, "every event"),
-        ([EXPIRED_WALK], False, False, 0, "every event"),
-        ([FINISHED_WALK], False, False, 0, "what is new"),
-        ([FINISHED_WALK], False, False, 7, "7 events were missing"),
-        ([FINISHED_WALK], True, False, 0, None),
-        ([FINISHED_WALK], True, False, 3, "what is new"),
-        ([FINISHED_WALK], True, True, 3, None),
-        ([FINISHED_WALK, WALK], False, False, 0, "walk 7d1f from its start"),
-        ([FINISHED_WALK, EXPIRED_WALK], False, False, 0, "what is new"),
-    ],
-)
-def test_the_next_walk(walks: list[Walk], walked: bool, topped_up: bool, missing: int, expected: str | None) -> None:
-    plan = next_plan(walks, no_pages, walked=walked, topped_up=topped_up, missing=missing)
+FRESH, TOPPED = SoFar(), SoFar(topped_up=True)
+SHORT = SoFar(topped_up=True, missing=7)
+
+
+# Walks in the sidecar | what this run has done | what is allowed | the walk that comes next
+NEXT = [
+    ([], FRESH, Rewalk.IF_SHORT, "every event"),
+    ([EXPIRED_WALK], FRESH, Rewalk.IF_SHORT, "every event"),
+    ([FINISHED_WALK], FRESH, Rewalk.IF_SHORT, "what is new"),
+    ([FINISHED_WALK], TOPPED, Rewalk.IF_SHORT, None),
+    ([FINISHED_WALK], SHORT, Rewalk.IF_SHORT, "7 events are missing: everything once more"),
+    ([FINISHED_WALK], SHORT, Rewalk.NEVER, None),
+    ([FINISHED_WALK], TOPPED, Rewalk.ALWAYS, "everything once more"),
+    ([FINISHED_WALK], SoFar(walked=True), Rewalk.ALWAYS, None),
+    ([FINISHED_WALK], SoFar(walked=True), Rewalk.IF_SHORT, None),
+    ([FINISHED_WALK], SoFar(walked=True, missing=3), Rewalk.IF_SHORT, "what is new"),
+    ([FINISHED_WALK], SoFar(walked=True, topped_up=True, missing=3), Rewalk.IF_SHORT, None),
+    ([FINISHED_WALK, WALK], FRESH, Rewalk.IF_SHORT, "walk 7d1f from its start"),
+    ([FINISHED_WALK, EXPIRED_WALK], FRESH, Rewalk.IF_SHORT, "what is new"),
+    ([EMPTY_WALK], FRESH, Rewalk.IF_SHORT, "there was no event at the last run"),
+    ([EMPTY_WALK], SoFar(walked=True), Rewalk.IF_SHORT, None),
+]
+
+
+@pytest.mark.parametrize(("walks", "so_far", "rewalk", "expected"), NEXT)
+def test_the_next_walk(walks: list[Walk], so_far: SoFar, rewalk: Rewalk, expected: str | None) -> None:
+    plan = next_plan(walks, no_pages, so_far, rewalk)
     assert (plan is None) == (expected is None)
     if plan is not None and expected is not None:
         assert expected in plan.reason

@@ -1,0 +1,130 @@
+"""Walk after walk, as the plan says, until the books are balanced or nothing is left to walk."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from .books import Balance
+from .copying import Copier
+from .errors import CursorExpiredError
+from .ledger import Ledger
+from .meter import Meter
+from .plan import ACTIVE, FINISHED, Plan, Rewalk, SoFar, branch, is_over, next_plan
+from .postgres.source import Holdings, SourceDatabase
+from .walk import DivergedError
+
+_FUTILE_FACT = "missing after a walk that brought nothing"
+
+_log = logging.getLogger(__name__)
+
+
+class Walking:
+    """The walks of one run."""
+
+    def __init__(
+        self, ledger: Ledger, source: SourceDatabase, copier: Copier, meter: Meter, rewalk: Rewalk = Rewalk.IF_SHORT
+    ) -> None:
+        self._ledger = ledger
+        self._source = source
+        self._copier = copier
+        self._meter = meter
+        self._rewalk = rewalk
+        self._so_far = SoFar()
+        self._expiry = _Expiry()
+
+    def until_balanced(self) -> Balance:
+        """Returns how things stand when nothing is left to walk. Raises what ended a walk for good."""
+        balance = Balance(Holdings(0, 0), None)
+        while (plan := self._next()) is not None:
+            missing_before = self._so_far.missing
+            if self._walked(plan):
+                balance = self._balanced(plan)
+                self._remember(plan, balance, missing_before)
+        return replace(balance, futile=self._is_futile(balance.unexplained))
+
+    def _next(self) -> Plan | None:
+        self._end_what_is_over()
+        rewalk = self._rewalk
+        if rewalk is Rewalk.IF_SHORT and self._is_futile(self._so_far.missing):
+            rewalk = Rewalk.NEVER
+        return next_plan(self._ledger.walks(), self._ledger.known, self._so_far, rewalk)
+
+    def _walked(self, plan: Plan) -> bool:
+        """Whether the walk came to its end; if not, the ledger says what comes in its place."""
+        behind = self._received(plan)
+        try:
+            self._walk(plan)
+        except CursorExpiredError as error:
+            self._expiry.judge(error, self._received(plan) - behind)
+            self._ledger.end(plan.walk.walk, "expired")
+            _log.warning(
+                "%s What is there is kept: walking once more from the newest event. %d pages are fetched again.",
+                error,
+                len(self._ledger.known(plan.walk.walk)),
+            )
+        except DivergedError as diverged:
+            _log.warning("%s: fetching from there", diverged)
+            self._ledger.end(plan.walk.walk, "diverged")
+            self._ledger.begin(branch(diverged.at).walk)
+        else:
+            self._expiry = _Expiry()
+            return True
+        return False
+
+    def _walk(self, plan: Plan) -> None:
+        again = plan.is_new and plan.walk.until is None and self._so_far.topped_up
+        if plan.is_new:
+            self._ledger.begin(plan.walk)
+        _log.info("walking: %s", plan.reason)
+        if again:
+            _log.info("this costs %s; --no-rewalk leaves it out", self._meter.cost_of_a_walk())
+        self._meter.walk_begins(self._received(plan), top_up=plan.walk.until is not None)
+        self._copier.follow(plan)
+
+    def _balanced(self, plan: Plan) -> Balance:
+        """Counts, and notes what this run has done by now."""
+        balance = Balance(self._source.holdings(), self._meter.total, tuple(self._ledger.spool.poisoned()))
+        top_up = plan.walk.until is not None
+        self._so_far = SoFar(
+            walked=self._so_far.walked or not top_up,
+            # One that an earlier run began may have missed what is new since.
+            topped_up=self._so_far.topped_up or (top_up and plan.is_new),
+            missing=balance.unexplained,
+        )
+        return balance
+
+    def _remember(self, plan: Plan, balance: Balance, missing_before: int) -> None:
+        """A walk over everything that left the books as short as before need not be made again unasked."""
+        again = plan.walk.until is None and self._so_far.topped_up
+        if again and balance.unexplained and balance.unexplained == missing_before:
+            self._ledger.keep(**{_FUTILE_FACT: balance.unexplained})
+
+    def _is_futile(self, missing: int) -> bool:
+        return bool(missing) and self._ledger.fact(_FUTILE_FACT) == missing
+
+    def _end_what_is_over(self) -> None:
+        """A walk whose last page was committed in the moment in which the last run died."""
+        for walk in self._ledger.walks():
+            if walk.state == ACTIVE and is_over(self._ledger.settled(walk.walk)):
+                self._ledger.end(walk.walk, FINISHED)
+
+    def _received(self, plan: Plan) -> int:
+        """Events of the walk's known pages."""
+        return sum(page.received for page in self._ledger.known(plan.walk.walk))
+
+
+class _Expiry:
+    """Refuses to walk from the start for ever: after an expiry the next walk must get further, until one finishes."""
+
+    def __init__(self) -> None:
+        self._furthest: int | None = None
+
+    def judge(self, error: CursorExpiredError, events: int) -> None:
+        """A walk has expired after so many events in this run. Raises CursorExpiredError."""
+        if self._furthest is not None and events <= self._furthest:
+            raise CursorExpiredError(
+                f"{error} It did so before, and this time the walk came no further.",
+                hint="The API's cursors die faster than pages can be fetched: set a smaller BATCH_SIZE.",
+            )
+        self._furthest = events

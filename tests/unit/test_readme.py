@@ -1,0 +1,59 @@
+"""The README says what the program has: commands, flags, variables, exit codes, rooms."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from datasync_ingest import errors
+from datasync_ingest.settings import flag_of, setting_fields
+from tests.harness import TOP, clean_environment
+from tests.isolation import SECRETS_AND_DATABASES
+
+README = (TOP / "README.md").read_text(encoding="utf-8")
+PACKAGE = TOP / "datasync_ingest"
+GENERAL = {"--help", "--version", "--debug", *(flag_of(entry) for entry in setting_fields())}
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_every_variable_is_in_the_table_of_the_configuration() -> None:
+    named = set(re.findall(r"`([A-Z_]{4,})`", section("Configuration")))
+    assert {entry.metadata["variable"] for entry in setting_fields()} | SECRETS_AND_DATABASES <= named
+
+
+def test_every_command_is_in_the_table_of_commands() -> None:
+    scripts = {path.name for path in (TOP / "bin").iterdir() if path.is_file() and not path.suffix}
+    assert {f"bin/{name}" for name in scripts} == set(re.findall(r"^\| `(bin/[a-z-]+)", section("Commands"), re.M))
+
+
+@pytest.mark.parametrize("command", ["ingest", "export-ids"])
+def test_every_flag_of_a_command_is_named(command: str) -> None:
+    words = [sys.executable, "-m", "datasync_ingest", command, "--help"]
+    shown = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, check=True).stdout
+    flags = set(re.findall(r"(?<![\w-])--[a-z-]+", shown.split("options:")[1].split("environment,")[0])) - GENERAL
+    assert flags
+    assert {flag for flag in flags if flag not in section("Commands")} == set()
+
+
+def test_every_exit_code_is_in_the_table() -> None:
+    codes = {one.exit_code for one in vars(errors).values() if isinstance(one, type) and hasattr(one, "exit_code")}
+    shown = {
+        int(code) for code in re.findall(r"\d+", " ".join(re.findall(r"^\| ([\d, ]+) \|", section("Exit codes"), re.M)))
+    }
+    assert codes | {0, 129, 130, 143} == shown
+
+
+def test_every_room_is_in_the_architecture_and_no_other() -> None:
+    text = section("Architecture")
+    rooms = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py", "__main__.py"}
+    rooms |= {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    missing = {room for room in rooms if f"`{room}`" not in text}
+    assert missing == set()
+    for name in re.findall(r"`([a-z_]+\.py)`", text):
+        assert list(PACKAGE.rglob(name)) or list((TOP / "tests").rglob(name)), name
