@@ -20,6 +20,11 @@ _INSERT_PAGE = "INSERT OR IGNORE INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 _SELECT_PAGES = f"SELECT {KNOWN}, inserted, already_there, rejected, repaired FROM pages"  # noqa: S608
 _SELECT_KNOWN = f"SELECT {KNOWN} FROM pages WHERE walk = ? UNION ALL SELECT {KNOWN} FROM spool WHERE walk = ?"  # noqa: S608
 
+_ADOPT_HEADS = """
+    UPDATE walks SET head = (SELECT first_position FROM pages WHERE pages.walk = walks.walk AND sequence = 0)
+    WHERE head IS NULL
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Walk:
@@ -130,7 +135,8 @@ class Ledger:
         return marked
 
     def adopt_pages(self, pages: Iterable[CompletedPage]) -> int:
-        """Marks pages that the database has and the sidecar does not; unknown walks are entered as active.
+        """Marks pages that the database has and the sidecar does not, the heads of their walks too; unknown walks are
+        entered as active.
 
         Returns how many were new.
         """
@@ -147,6 +153,7 @@ class Ledger:
                 " AND (walk, sequence) IN (SELECT walk, min(sequence) FROM pages GROUP BY walk)",
                 (time.time(),),
             )
+            connection.execute(_ADOPT_HEADS)
             return adopted
 
     def pages(self, walk: str | None = None) -> list[CompletedPage]:
