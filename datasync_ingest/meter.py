@@ -47,6 +47,7 @@ class Meter:
         self._page_size = 1  # events; pages are asked for smaller where one fails
         self._warned = False
         self.total = total
+        self.total_is_fresh = False  # the API has said it to this run
         self.counts = Counts()
         self.pages = 0
         self.database_trouble = ""
@@ -59,7 +60,8 @@ class Meter:
     def fetched(self, page: RawPage) -> None:
         self._page_size = max(self._page_size, page.received)
         self._walk_length += page.received
-        self.total = page.total if page.total is not None else self.total
+        if page.total is not None:
+            self.total, self.total_is_fresh = page.total, True
 
     def committed(self, receipt: Receipt) -> None:
         self.counts += receipt.counts

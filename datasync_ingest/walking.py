@@ -87,8 +87,8 @@ class Walking:
         balance = Balance(self._source.holdings(), self._meter.total, tuple(self._ledger.spool.poisoned()))
         top_up = plan.walk.until is not None
         self._so_far = SoFar(
-            walked=self._so_far.walked or not top_up,
             # One that an earlier run began may have missed what is new since.
+            walked=self._so_far.walked or (not top_up and (plan.is_new or self._meter.total_is_fresh)),
             topped_up=self._so_far.topped_up or (top_up and plan.is_new),
             missing=balance.unexplained,
         )
