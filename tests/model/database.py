@@ -1,0 +1,107 @@
+"""PostgreSQL as two dictionaries, and the pool of workers as a list of pages that somebody else takes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from datasync_ingest.messages import CompletedPage, Counts, PageId, Poisoned, RawPage, Receipt, WorkerMessage
+from datasync_ingest.postgres.source import Holdings, SourceIdentity
+
+CAPACITY = 4  # pages
+
+
+class ModelDatabase:
+    """Has the methods that the run uses of a SourceDatabase, and the one of a PageStore."""
+
+    def __init__(self) -> None:
+        self.events: set[str] = set()
+        self.committed: dict[PageId, CompletedPage] = {}
+        self._source: str | None = None
+
+    def commit(self, page: RawPage) -> Receipt:
+        """As a worker does: all of the page or nothing, once, whoever asks again."""
+        known = self.committed.get(page.page)
+        if known is not None:
+            return Receipt(page.page, 0, known.counts, True, 0.0, 0.0)
+        ids = json.loads(page.body)
+        new = set(ids) - self.events
+        counts = Counts(len(ids), len(new), len(ids) - len(new))
+        self.events |= new
+        self.committed[page.page] = CompletedPage(
+            page.page,
+            page.cursor,
+            page.next_cursor,
+            page.ends_walk,
+            page.limit,
+            page.received,
+            page.after,
+            page.first,
+            page.last,
+            counts,
+        )
+        return Receipt(page.page, 0, counts, False, 0.0, 0.0)
+
+    def prepare(self, source: str) -> SourceIdentity:
+        self._source = self._source or source
+        return SourceIdentity(self._source, "the-only-database")
+
+    def pages(self) -> list[CompletedPage]:
+        return list(self.committed.values())
+
+    def holdings(self) -> Holdings:
+        return Holdings(len(self.events), 0)
+
+
+class ModelPool:
+    """A `Pool` whose workers do what they are told; `next_step` is called for each `receive`, and may do that."""
+
+    def __init__(self, database: ModelDatabase, next_step: Callable[[], list[WorkerMessage]]) -> None:
+        self.held: list[RawPage] = []
+        self.answers: list[Receipt] = []
+        self._database = database
+        self._next_step = next_step
+
+    @property
+    def room(self) -> int:
+        return CAPACITY - self.pages
+
+    @property
+    def pages(self) -> int:
+        return len(self.held) + len(self.answers)
+
+    def start(self) -> None:
+        """There is nothing to start."""
+
+    def put(self, page: RawPage) -> None:
+        assert self.room > 0
+        self.held.append(page)
+
+    def receive(self, timeout_s: float, wake: int | None = None) -> list[WorkerMessage]:
+        del timeout_s, wake
+        return self._next_step()
+
+    def stop(self, grace_s: float) -> list[WorkerMessage]:
+        """Without grace, pages that no worker has committed are thrown away."""
+        if grace_s:
+            while self.held:
+                self.commit(0)
+        self.held.clear()
+        said: list[WorkerMessage] = [*self.answers]
+        self.answers.clear()
+        return said
+
+    # --- what workers do ---
+
+    def commit(self, index: int) -> None:
+        self.answers.append(self._database.commit(self.held.pop(index)))
+
+    def commit_and_die(self, index: int) -> None:
+        """The page stays where it is: nobody has heard of its commit."""
+        self._database.commit(self.held[index])
+
+    def answer(self, index: int) -> list[WorkerMessage]:
+        return [self.answers.pop(index)]
+
+    def poison(self, index: int) -> list[WorkerMessage]:
+        return [Poisoned(self.held.pop(index).page, 2, "killed by the test")]
