@@ -10,6 +10,7 @@ import argparse
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", type=int, default=20_000, help="events a round (default: 20000)")
     options = parser.parse_args(argv)
     _forget_user_settings()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started
     seed = secrets.randbelow(10**6) if options.seed is None else options.seed
     _say(f"seed {seed}")
     folder = Path(tempfile.mkdtemp(prefix="datasync-torture-", dir="/tmp"))
