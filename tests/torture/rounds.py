@@ -15,8 +15,8 @@ from psycopg2.extensions import cursor as Cursor
 from tests.faults.site import Run, Site
 from tests.faults.strikes import CRASH_OF_API, HEAVY, OF_PROXY, STRIKES
 
-BEFORE_IT_LISTENED = frozenset({-1, -2, -15})  # a signal that fell before Python, or the command, had begun
-RESUMABLE = frozenset({3, 4, 5, 129, 130, 143, -9}) | BEFORE_IT_LISTENED
+NOT_LISTENING = frozenset({-1, -2, -15})  # a signal that fell before the command had begun, or behind its last line
+RESUMABLE = frozenset({3, 4, 5, 129, 130, 143, -9}) | NOT_LISTENING
 NAMED_ERRORS = frozenset({3, 4, 5})
 PEACE_STARTS = 6  # a run that nobody strikes must be complete after so many starts
 PROGRESS_S = 90.0  # in peace, a run that marks no page for so long hangs
