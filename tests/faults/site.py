@@ -39,18 +39,16 @@ class Api:
         self._rules: dict[str, str] = {}
         self._damaged: set[tuple[str, bytes]] = set()
         self._twice = 0
+        self.url = ""  # known from its first start, also while it is away
 
     def __enter__(self) -> Api:
         self._process.__enter__()
+        self.url = self._process.url
         self._options["port"] = urlsplit(self.url).port
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.__exit__()
-
-    @property
-    def url(self) -> str:
-        return self._process.url
 
     def set_fault(self, name: str, rule: str | None) -> None:
         """Switches a fault on, or off with None."""
