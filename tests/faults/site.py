@@ -26,6 +26,7 @@ from tests.faults.truth import Truth, first_difference
 from tests.harness import API_KEY, Workplace, alive, clean_environment, until
 
 SILENT_S = 0.1  # after the last fault was switched off, requests that had drawn one are through
+COME_BACK_TRIES = 20
 
 
 class Api:
@@ -38,18 +39,16 @@ class Api:
         self._rules: dict[str, str] = {}
         self._damaged: set[tuple[str, bytes]] = set()
         self._twice = 0
+        self.url = ""  # known from its first start, also while it is away
 
     def __enter__(self) -> Api:
         self._process.__enter__()
+        self.url = self._process.url
         self._options["port"] = urlsplit(self.url).port
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.__exit__()
-
-    @property
-    def url(self) -> str:
-        return self._process.url
 
     def set_fault(self, name: str, rule: str | None) -> None:
         """Switches a fault on, or off with None."""
@@ -75,8 +74,19 @@ class Api:
             os.kill(self._process.pid, signal.SIGKILL)
             self._process.__exit__()
             time.sleep(away_s)
+            self._come_back()
+
+    def _come_back(self) -> None:
+        """Again for a while: an outgoing connection of another program may have the port."""
+        for left in reversed(range(COME_BACK_TRIES)):
             self._process = SimulatorProcess(self._options)
-            self._process.__enter__()
+            try:
+                self._process.__enter__()
+                return
+            except SimulatorError:
+                if not left:
+                    raise
+                time.sleep(0.5)
 
     @property
     def grows(self) -> bool:
