@@ -26,6 +26,7 @@ from tests.faults.truth import Truth, first_difference
 from tests.harness import API_KEY, Workplace, alive, clean_environment, until
 
 SILENT_S = 0.1  # after the last fault was switched off, requests that had drawn one are through
+COME_BACK_TRIES = 20
 
 
 class Api:
@@ -38,18 +39,16 @@ class Api:
         self._rules: dict[str, str] = {}
         self._damaged: set[tuple[str, bytes]] = set()
         self._twice = 0
+        self.url = ""  # known from its first start, also while it is away
 
     def __enter__(self) -> Api:
         self._process.__enter__()
+        self.url = self._process.url
         self._options["port"] = urlsplit(self.url).port
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.__exit__()
-
-    @property
-    def url(self) -> str:
-        return self._process.url
 
     def set_fault(self, name: str, rule: str | None) -> None:
         """Switches a fault on, or off with None."""
@@ -60,10 +59,10 @@ class Api:
             self._process.options(fault=list(self._rules.values()))
 
     def calm(self) -> None:
-        """Switches every fault off."""
+        """Switches every fault off; no event is new from here on."""
         with self._lock:
             self._rules.clear()
-            self._process.options(fault=[])
+            self._process.options(fault=[], grow_per_page=0)
 
     def crash(self, away_s: float) -> None:
         """Kills it and starts it again after so many seconds. What it was to tell is asked for before."""
@@ -75,11 +74,35 @@ class Api:
             os.kill(self._process.pid, signal.SIGKILL)
             self._process.__exit__()
             time.sleep(away_s)
+            self._come_back()
+
+    def _come_back(self) -> None:
+        """Again for a while: an outgoing connection of another program may have the port."""
+        for left in reversed(range(COME_BACK_TRIES)):
             self._process = SimulatorProcess(self._options)
-            self._process.__enter__()
+            try:
+                self._process.__enter__()
+                return
+            except SimulatorError:
+                if not left:
+                    raise
+                time.sleep(0.5)
+
+    @property
+    def grows(self) -> bool:
+        return bool(self._options.get("grow-per-page"))
+
+    @property
+    def can_crash(self) -> bool:
+        """Whether it is the same after a crash: not where it must know which events and cursors it has given out."""
+        return not self.grows and self._options.get("renewed-cursors", "accept") == "accept"
 
     def fetched_twice(self) -> int:
         return self._twice + int(self._process.counters()["pages_fetched_twice"])
+
+    def served(self, fault: str) -> int:
+        """How many answers have had it since the last crash."""
+        return int(self._process.counters()["faults"].get(fault, 0))
 
     def truth(self) -> Truth:
         return Truth(self._process.events(), sorted(self._damaged.union(self._process.damaged())))

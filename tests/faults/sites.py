@@ -32,7 +32,7 @@ class SharedServer:
         self._number = 0
 
     def pid_file(self) -> Path:
-        return next(self._directory.rglob("postmaster.pid"))
+        return next(self._directory.rglob("postmaster.pid"), self._directory / "postmaster.pid")
 
     def revive(self) -> None:
         self._server.revive()
@@ -87,7 +87,7 @@ def embedded_site(directory: Path, options: Mapping[str, Any], flags: Sequence[s
     conninfo = Server(server_home(home.resolve(), account, say=silent), account).conninfo
 
     def pid_file() -> Path:
-        return next(home.rglob("postmaster.pid"))
+        return next(home.rglob("postmaster.pid"), home / "postmaster.pid")
 
     with Api(options) as api:
         site = Site(directory, api, conninfo, pid_file, lambda: None, flags=flags)

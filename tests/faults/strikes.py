@@ -22,9 +22,8 @@ Strike = Callable[[Site, Random], None]
 FREEZE_S = 4.5  # longer than a cursor of the torture lives
 STALL_S = 6.5  # longer than a queue may stay full before fetching goes on into the spool
 HEAVY = frozenset({"bomb", "huge", "long-string"})  # 50 to 200 MB each: once is enough
-ONCE = HEAVY | LIMITED  # these make a client wait for seconds each time
+ONCE = HEAVY | LIMITED | {"deep"}  # those that make a client wait for seconds each time, and one of 200 kB
 SERVERS_DAMAGE = 0.01  # of all events
-DEEP = 0.001  # 200 kB each
 SERVERS_FAULT = 0.5  # of all answers
 
 
@@ -108,7 +107,7 @@ def serve_fault(name: str, site: Site, chance: Random) -> None:
         site.at_api(lambda: site.api.set_fault(name, f"{name}@1"))
         time.sleep(2)
     else:
-        probability = DEEP if name == "deep" else SERVERS_DAMAGE if name in DAMAGES else SERVERS_FAULT
+        probability = SERVERS_DAMAGE if name in DAMAGES else SERVERS_FAULT
         site.at_api(lambda: site.api.set_fault(name, f"{name}={probability}"))
         time.sleep(chance.uniform(0.5, 2))
     site.at_api(lambda: site.api.set_fault(name, None))
@@ -134,6 +133,7 @@ def lose_answer_of_commit(site: Site, chance: Random) -> None:
         site.proxy.keep_answer_of_commit(5)
 
 
+CRASH_OF_API = "SIGKILL of the API"
 STRIKES: dict[str, Strike] = {
     "SIGKILL of the main process": kill_main,
     "SIGKILL of a worker": kill_worker,
@@ -145,12 +145,10 @@ STRIKES: dict[str, Strike] = {
     "pg_terminate_backend": terminate_backends,
     "PostgreSQL stopped at once": crash_postgres,
     "LOCK TABLE": lock_table,
-    "SIGKILL of the API": crash_api,
+    CRASH_OF_API: crash_api,
     "connections cut": cut_connections,
     "connections stalled": stall_connections,
     "COMMIT without an answer": lose_answer_of_commit,
     **{f"API: {name}": partial(serve_fault, name) for name in [*ANSWER_FAULTS, *DAMAGES]},
 }
 OF_PROXY = frozenset({"connections cut", "connections stalled", "COMMIT without an answer"})
-OF_API = frozenset(name for name in STRIKES if name.startswith("API: "))
-WITHOUT_API_FAULTS = [name for name in STRIKES if name not in OF_API]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import psycopg2
@@ -120,7 +121,7 @@ def _insert_damaged(cursor: Cursor, text: bytes) -> None:
     event_id = read_id(text)
     if event_id is None:
         return
-    for row in [*decode_page(b'{"data":[' + text + b"]}").rows, *fallback_rows(text, event_id)]:
+    for row in chain(decode_page(b'{"data":[' + text + b"]}").rows, fallback_rows(text, event_id)):
         cursor.execute("SAVEPOINT damaged")
         try:
             execute_values(cursor, _INSERT, [row])

@@ -10,6 +10,7 @@ import argparse
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from tests.faults.sites import SharedServer, embedded_site, shared_server, share
 from tests.isolation import without_user_settings
 from tests.torture.rounds import Round, Tally, run_flags, server_options
 
+INTERRUPTED = 130
 ROUND_S = 25.0  # of strikes; then a run is left in peace
 EMBEDDED = 0.25  # of the rounds
 Say = Callable[[str], None]
@@ -34,12 +36,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", type=int, default=20_000, help="events a round (default: 20000)")
     options = parser.parse_args(argv)
     _forget_user_settings()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started
     seed = secrets.randbelow(10**6) if options.seed is None else options.seed
     _say(f"seed {seed}")
     folder = Path(tempfile.mkdtemp(prefix="datasync-torture-", dir="/tmp"))
     folder.chmod(0o711)  # the account of root's PostgreSQL must pass
     tally = Tally()
-    wrong = torture(folder, seed, options.minutes * 60, options.events, tally, _say)
+    try:
+        wrong = torture(folder, seed, options.minutes * 60, options.events, tally, _say)
+    except KeyboardInterrupt:
+        _say(text(seed, tally))
+        shutil.rmtree(folder)
+        return INTERRUPTED
     _say(text(seed, tally))
     if wrong is not None:
         _say(f"FIRST DIFFERENCE: {wrong}\nEverything is kept in {folder}; again with --seed {seed}")

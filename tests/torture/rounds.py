@@ -13,14 +13,20 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor
 
 from tests.faults.site import Run, Site
-from tests.faults.strikes import HEAVY, OF_PROXY, STRIKES
+from tests.faults.strikes import CRASH_OF_API, HEAVY, OF_PROXY, STRIKES
 
-RESUMABLE = frozenset({3, 4, 5, 129, 130, 143, -9})
+NOT_LISTENING = frozenset({-1, -2, -15})  # a signal that fell before the command had begun, or behind its last line
+RESUMABLE = frozenset({3, 4, 5, 129, 130, 143, -9}) | NOT_LISTENING
 NAMED_ERRORS = frozenset({3, 4, 5})
 PEACE_STARTS = 6  # a run that nobody strikes must be complete after so many starts
-PEACE_S = 150.0
+PROGRESS_S = 90.0  # in peace, a run that marks no page for so long hangs
 POLL_S = 0.02
+PEACE_POLL_S = 0.2
 AT_ONCE = 3  # strikes
+
+
+UNLIMITED: dict[str, Any] = {"rate-limit": 1000, "rate-window": 1}  # a limit that nobody reaches: the headers are there
+WITHOUT_HEADERS: dict[str, Any] = {"rate-limit": 0}  # one 429, and the learned rate is slow for the rest of the round
 
 
 @dataclass
@@ -39,19 +45,28 @@ class Tally:
 
 def server_options(chance: Random, events: int) -> dict[str, Any]:
     """What the API is like in a round."""
-    limited = {"rate-limit": chance.choice([10, 20]), "rate-window": 1} if chance.random() < 0.3 else {}
+    limited: dict[str, Any] = {
+        "rate-limit": chance.choice([10, 20]),
+        "rate-window": 1,
+        "window-style": chance.choice(["first-request", "aligned"]),
+        "reset-style": chance.choice(["delta", "epoch-s", "epoch-ms", "none"]),
+        "reset-rounding": chance.choice(["up", "down"]),
+        "clock-skew": chance.choice([0, 20, -20]),
+    }
     return {
         "events": events,
         "seed": chance.randrange(10**9),
         "latency-ms": chance.choice([20, 50, 100]),
         "cursor-life": chance.choice([3, 4, 6]),
-        "cursor-style": chance.choice(["plain", "padded"]),
-        "cursor-expired-status": chance.choice([400, 410]),
+        "cursor-style": chance.choice(["plain", "padded", "signed"]),
+        "cursor-expired-status": chance.choice([400, 410, 502, 200]),
         "envelope": chance.choice(["nested", "nested", "flat"]),
         "id-style": chance.choice(["uuid", "uuid", "int"]),
         "slow-s": 1,
         "cache-life": chance.choice([0, 30]),
-        **limited,
+        "renewed-cursors": chance.choice(["accept", "accept", "accept", "refuse", "misplace"]),
+        "grow-per-page": chance.choice([0, 0, 3]),
+        **chance.choices([limited, UNLIMITED, WITHOUT_HEADERS], [3, 6, 1])[0],
     }
 
 
@@ -77,6 +92,10 @@ class Round:
         """Runs the round; None when the ingest came to its end and everything is as it was served."""
         wrong = self._run_to_the_end()
         self._join()
+        if not wrong and self._site.api.grows:
+            self._site.at_api(self._site.api.calm)
+            self._strike_s = 0
+            wrong = self._run_to_the_end()  # for what has come since
         if wrong or self._broken:
             return wrong or self._broken[0]
         self._site.at_api(self._site.api.calm)
@@ -118,21 +137,27 @@ class Round:
         return f"{self._site.run.output} is the last of {PEACE_STARTS} that did not end complete, though in peace"
 
     def _strike_until_the_end(self, run: Run, peace_at: float) -> bool:
-        """False where the run has not ended long after the last strike."""
+        """False where the run hangs although nobody strikes."""
         next_at = time.monotonic() + self._chance.uniform(0.3, 2)
-        calmed = False
-        while not run.ended:
-            now = time.monotonic()
-            if now >= peace_at and not calmed:
-                self._join()
-                self._site.at_api(self._site.api.calm)
-                calmed = True
-            elif now >= next_at and now < peace_at:
+        while not run.ended and time.monotonic() < peace_at:
+            if time.monotonic() >= next_at:
                 self._strike()
-                next_at = now + self._chance.uniform(0.3, 2)
-            elif now > max(peace_at, next_at) + PEACE_S:
-                return False
+                next_at = time.monotonic() + self._chance.uniform(0.3, 2)
             time.sleep(POLL_S)
+        if time.monotonic() >= peace_at:
+            self._join()
+            self._site.at_api(self._site.api.calm)
+        return self._ends_in_peace(run) if not run.ended else True
+
+    def _ends_in_peace(self, run: Run) -> bool:
+        pages, moved_at = 0, time.monotonic()
+        while not run.ended:
+            marked = self._site.workplace.completed_pages()
+            if marked != pages:
+                pages, moved_at = marked, time.monotonic()
+            if time.monotonic() > moved_at + PROGRESS_S:
+                return False
+            time.sleep(PEACE_POLL_S)
         return True
 
     def _strike(self) -> None:
@@ -148,7 +173,9 @@ class Round:
             thread.start()
 
     def _fits(self, name: str) -> bool:
-        return self._site.proxy is not None or name not in OF_PROXY
+        if name in OF_PROXY:
+            return self._site.proxy is not None
+        return name != CRASH_OF_API or self._site.api.can_crash
 
     def _act(self, name: str, chance: Random) -> None:
         try:
