@@ -13,6 +13,7 @@ import pytest
 from datasync_ingest.pools.processes import PAGES_QUEUED_PER_WORKER
 from datasync_ingest.simulator.damage import DAMAGES
 from datasync_ingest.simulator.faults import ANSWER_FAULTS
+from tests.faults.crashes import CRASHES, environment
 from tests.faults.site import Site
 from tests.faults.sites import SharedServer, embedded_site, shared_server, shared_site
 from tests.faults.strikes import STRIKES
@@ -36,6 +37,7 @@ class Row:
     endings: frozenset[int] = frozenset({0})
     twice: int = 0
     embedded: bool = False
+    flags: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.strike + (", embedded" if self.embedded else "")
@@ -67,7 +69,16 @@ API = [
     Row("SIGKILL of the API"),
     *(Row(f"API: {name}", {"slow-s": 1}, twice=TWICE.get(name, 0)) for name in [*ANSWER_FAULTS, *DAMAGES]),
 ]
-TABLE = [*PROCESSES, *DATABASE, *API]
+FEW = {"events": 1500}
+NO_GRACE = ("--stop-grace", "0s")  # so that pages are spooled
+POINTS = [
+    Row(name, FEW)
+    if name.startswith("worker")
+    else Row(name, FEW, endings=frozenset({-9}), twice=AT_RISK, flags=NO_GRACE if "spool" in name else ())
+    for name in CRASHES
+]
+TABLE = [*PROCESSES, *DATABASE, *API, *POINTS]
+ALL_STRIKES = {**STRIKES, **CRASHES}
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +95,9 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         if row.embedded:
             made = embedded_site(folder, options, FLAGS)
         else:
-            made = shared_site(request.getfixturevalue("postgres"), folder, options, FLAGS)
+            made = shared_site(request.getfixturevalue("postgres"), folder, options, (*FLAGS, *row.flags))
         with made as found:
+            found.environment.update(environment(row.strike, folder))
             yield found
 
 
@@ -93,7 +105,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
 def test_a_fault_costs_no_event(row: Row, site: Site) -> None:
     run = site.start()
     until(lambda: site.workplace.completed_pages() >= STRUCK_AT or run.ended, what="the first pages")
-    STRIKES[row.strike](site, Random(str(row)))
+    ALL_STRIKES[row.strike](site, Random(str(row)))
     until(lambda: run.ended, timeout_s=60, what="the end of the run")
     assert run.process.returncode in row.endings, run.said()
     assert fell(row.strike, site)
@@ -122,7 +134,7 @@ def require_complete(site: Site) -> None:
 
 
 def test_the_table_has_every_strike() -> None:
-    assert {row.strike for row in TABLE} == set(STRIKES)
+    assert {row.strike for row in TABLE} == set(ALL_STRIKES)
 
 
 def test_what_is_missing_twice_or_changed_is_found(postgres: SharedServer, tmp_path: Path) -> None:

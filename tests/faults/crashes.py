@@ -1,0 +1,57 @@
+"""Crashes at named points: the run's processes import `crashing/sitecustomize.py`, which kills one of them there."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+
+from tests.faults.site import Site
+from tests.faults.strikes import Strike
+from tests.harness import TOP, until
+
+_HOOK = Path(__file__).parent / "crashing"
+_MARK = "crashed"
+# The crash -> when and where: `sitecustomize.POINTS` says what is called there, and the number which call it is.
+_PLACES = {
+    "crash before a fetch": "fetch:before:7",
+    "crash between fetch and queue": "queue:before:7",
+    "crash between queue and receipt": "queue:after:7",
+    "crash between receipt and mark": "mark:before:7",
+    "crash after mark": "mark:after:7",
+    "crash before the spool": "spool:before:2",
+    "crash after the spool": "spool:after:2",
+    "crash before the walk is ended": "end of the walk:before:1",
+    "crash after the walk is ended": "end of the walk:after:1",
+    "worker's crash between start and begin": "begin:before:3",
+    "worker's crash between begin and write": "write:before:3",
+    "worker's crash between write and commit": "write:after:3",
+    "worker's crash between commit and receipt": "commit:after:3",
+    "worker's crash after its receipt": "receipt:after:6",  # the third page's: each has an announcement as well
+}
+
+
+def environment(strike: str, folder: Path) -> Mapping[str, str]:
+    """What has a run crash as `strike` says; nothing for other strikes."""
+    if strike not in _PLACES:
+        return {}
+    return {
+        "PYTHONPATH": f"{_HOOK}:{TOP}",
+        "CRASH_AT": _PLACES[strike],
+        "CRASH_MARK": str(folder / _MARK),
+    }
+
+
+def wait_for_crash(site: Site, chance: Random) -> None:
+    del chance
+    until(lambda: (site.directory / _MARK).exists(), what="the crash")
+
+
+def stop_and_wait_for_crash(site: Site, chance: Random) -> None:
+    """Only a run that is stopped puts pages into the spool."""
+    site.run.send(signal.SIGTERM)
+    wait_for_crash(site, chance)
+
+
+CRASHES: dict[str, Strike] = {name: stop_and_wait_for_crash if "spool" in name else wait_for_crash for name in _PLACES}
