@@ -233,6 +233,17 @@ def test_a_walk_whose_first_page_was_marked_by_the_next_run_is_topped_up_by_one_
     ingest.teardown()
 
 
+def test_a_walk_that_branches_after_its_first_page_was_fetched_again_is_topped_up_by_one_request() -> None:
+    ingest = Ingest()
+    ingest.api_is_there(events=25, renews=True, totals=True)
+    ingest.start(limit=1)
+    for _ in range(6):  # four pages go to the pool, from where the crash takes them; one is spooled
+        ingest.fetch()
+        ingest.stall()
+    ingest.crash()
+    ingest.teardown()
+
+
 @pytest.mark.parametrize("totals", [True, False])
 @pytest.mark.parametrize("events", [0, 3])
 def test_a_run_that_has_only_the_spool_to_write_asks_for_what_is_new_as_well(events: int, totals: bool) -> None:
