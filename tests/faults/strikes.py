@@ -15,7 +15,9 @@ from psycopg2.extensions import cursor as Cursor
 
 from datasync_ingest.simulator.damage import DAMAGES
 from datasync_ingest.simulator.faults import ANSWER_FAULTS, LIMITED
+from tests.disks import fill
 from tests.faults.site import Site
+from tests.harness import until
 
 Strike = Callable[[Site, Random], None]
 
@@ -133,6 +135,16 @@ def lose_answer_of_commit(site: Site, chance: Random) -> None:
         site.proxy.keep_answer_of_commit(5)
 
 
+def fill_disk(site: Site, chance: Random) -> None:
+    """There is no room until the run has ended, and then there is again."""
+    del chance
+    filler = fill(site.directory / "data")
+    try:
+        until(lambda: site.run.ended, timeout_s=60, what="the end of the run on a full disk")
+    finally:
+        filler.unlink()
+
+
 CRASH_OF_API = "SIGKILL of the API"
 STRIKES: dict[str, Strike] = {
     "SIGKILL of the main process": kill_main,
@@ -151,4 +163,5 @@ STRIKES: dict[str, Strike] = {
     "COMMIT without an answer": lose_answer_of_commit,
     **{f"API: {name}": partial(serve_fault, name) for name in [*ANSWER_FAULTS, *DAMAGES]},
 }
+DISK_FULL = "disk full"  # on a small disk of the test's own alone
 OF_PROXY = frozenset({"connections cut", "connections stalled", "COMMIT without an answer"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -13,10 +14,11 @@ import pytest
 from datasync_ingest.pools.processes import PAGES_QUEUED_PER_WORKER
 from datasync_ingest.simulator.damage import DAMAGES
 from datasync_ingest.simulator.faults import ANSWER_FAULTS
+from tests.disks import fill, small_disk
 from tests.faults.crashes import CRASHES, environment
 from tests.faults.site import Site
 from tests.faults.sites import SharedServer, embedded_site, shared_server, shared_site
-from tests.faults.strikes import STRIKES
+from tests.faults.strikes import DISK_FULL, STRIKES, fill_disk
 from tests.harness import until
 from tests.servers import reachable_folder
 
@@ -38,6 +40,7 @@ class Row:
     twice: int = 0
     embedded: bool = False
     flags: tuple[str, ...] = ()
+    disk_mb: int = 0  # of the data directory's own small disk
 
     def __str__(self) -> str:
         return self.strike + (", embedded" if self.embedded else "")
@@ -63,6 +66,10 @@ DATABASE = [
     Row("connections stalled"),
     Row("COMMIT without an answer"),
 ]
+DISKS = [
+    Row(DISK_FULL, endings=frozenset({2}), twice=AT_RISK, disk_mb=2),
+    Row(DISK_FULL, endings=frozenset({2}), twice=AT_RISK, disk_mb=300, embedded=True),
+]
 # Whole pages that are no use: asked for again each time, for as long as the API has the fault.
 TWICE = {"repeat-cursor": 50}
 API = [
@@ -77,8 +84,8 @@ POINTS = [
     else Row(name, FEW, endings=frozenset({-9}), twice=AT_RISK, flags=NO_GRACE if "spool" in name else ())
     for name in CRASHES
 ]
-TABLE = [*PROCESSES, *DATABASE, *API, *POINTS]
-ALL_STRIKES = {**STRIKES, **CRASHES}
+TABLE = [*PROCESSES, *DATABASE, *DISKS, *API, *POINTS]
+ALL_STRIKES = {**STRIKES, **CRASHES, DISK_FULL: fill_disk}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +98,7 @@ def postgres() -> Iterator[SharedServer]:
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     row: Row = request.param
     options = {"events": EVENTS, "latency-ms": 40, **row.options}
-    with reachable_folder() as folder:
+    with reachable_folder() as folder, _disk(row, folder):
         if row.embedded:
             made = embedded_site(folder, options, FLAGS)
         else:
@@ -99,6 +106,10 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         with made as found:
             found.environment.update(environment(row.strike, folder))
             yield found
+
+
+def _disk(row: Row, folder: Path) -> AbstractContextManager[None]:
+    return small_disk(folder / "data", row.disk_mb) if row.disk_mb else nullcontext()
 
 
 @pytest.mark.parametrize(("row", "site"), [(row, row) for row in TABLE], ids=map(str, TABLE), indirect=["site"])
@@ -151,3 +162,17 @@ def test_what_is_missing_twice_or_changed_is_found(postgres: SharedServer, tmp_p
             lambda cursor: cursor.execute("UPDATE ingested_events SET id = 'nobody' WHERE id = %s", (ids[7],))
         )
         assert f"the first is {ids[7]}" in (site.difference() or "")
+
+
+def test_an_export_onto_a_full_disk_is_a_named_error_and_works_when_there_is_room(postgres: SharedServer) -> None:
+    with reachable_folder() as folder, shared_site(postgres, folder, {"events": 500}, FLAGS) as site:
+        assert site.start().process.wait(60) == 0
+        disk, export = folder / "disk", folder / "disk" / "ids.txt"
+        with small_disk(disk, 1):
+            filler = fill(disk)
+            refused = site.workplace.run("export-ids", "-o", str(export))
+            assert (refused.code, "No room for" in refused.err) == (2, True), refused.err
+            assert [path.name for path in disk.iterdir()] == [filler.name], "half an export must not stay"
+            filler.unlink()
+            assert site.workplace.run("export-ids", "-o", str(export)).code == 0
+            assert sorted(export.read_text().splitlines()) == site.api.truth().ids

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from datasync_ingest.postgres import folders
 from datasync_ingest.postgres.accounts import Account, server_account
 from datasync_ingest.postgres.embedded import embedded_postgres
 from datasync_ingest.postgres.programs import programs
+from tests.disks import fill, small_disk
 from tests.harness import alive, until
 from tests.servers import PACKAGES, EmbeddedUser, query, reachable_folder
 
@@ -491,19 +492,6 @@ def test_a_server_that_cannot_start_says_what_its_log_says(old_place: Path) -> N
 # --- disks ---
 
 
-@contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
-    """Mounts a file system of that size; skips where that may not be done."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("no small file system can be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("megabytes", [1, 20])
 def test_a_set_up_on_a_full_disk_says_so_and_leaves_room_to_mend_it(megabytes: int, place: Path) -> None:
     with small_disk(place / "disk", megabytes):
@@ -519,10 +507,7 @@ def test_a_start_on_a_full_disk_says_so_and_works_when_there_is_room(place: Path
                 "it must not fill the disk with what it can do without"
             )
             query(conninfo, "CREATE TABLE kept AS SELECT 42 AS answer")
-        filler, block = place / "disk" / "filler", bytes(2**20)
-        with suppress(OSError), filler.open("wb", buffering=0) as file:
-            while file.write(block) == len(block):
-                pass
+        filler = fill(place / "disk")
         with pytest.raises(DiskFullError), embedded_postgres(place / "disk" / "db", say=print):
             pass
         filler.unlink()
