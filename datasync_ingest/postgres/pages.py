@@ -30,6 +30,10 @@ _UPDATE_COUNTS = """
 _STORED_COUNTS = """
     SELECT received, inserted, already_there, rejected, repaired FROM ingested_pages WHERE walk = %s AND sequence = %s
 """
+_IS_STORED = """
+    SELECT received = %s AND first_position IS NOT DISTINCT FROM %s AND last_position IS NOT DISTINCT FROM %s
+    FROM ingested_pages WHERE walk = %s AND sequence = %s
+"""
 _INSERT_REJECTED = "INSERT INTO rejected_events (walk, sequence, position, reason, raw) VALUES %s"
 _INSERT_REPAIRED = "INSERT INTO repaired_events (walk, sequence, position, event_id, reason, raw) VALUES %s"
 
@@ -143,7 +147,10 @@ def _write(cursor: Cursor, page: RawPage, decoded: DecodedPage, insert: _Insert)
     key = (page.page.walk, page.page.sequence)
     cursor.execute(_INSERT_PAGE, (*key, *_page_values(page)))
     if cursor.rowcount == 0:
-        return Written(_stored_counts(cursor, page.page), repeated=True)
+        if _is_stored(cursor, page):
+            return Written(_stored_counts(cursor, page.page), repeated=True)
+        _forget(cursor, page.page)
+        cursor.execute(_INSERT_PAGE, (*key, *_page_values(page)))
     inserted = insert(cursor, decoded)
     rejected = [*decoded.rejected, *inserted.rejected]
     repaired = {event.position: event for event in decoded.repaired}
@@ -163,6 +170,24 @@ def _write(cursor: Cursor, page: RawPage, decoded: DecodedPage, insert: _Insert)
         (counts.received, counts.inserted, counts.already_there, counts.rejected, counts.repaired, *key),
     )
     return Written(counts, repeated=False)
+
+
+def _is_stored(cursor: Cursor, page: RawPage) -> bool:
+    """Whether what is stored under the page's identity is this page.
+
+    It is another one where the commit of a run that was killed arrived late (it was held up on its way), after the next
+    run had begun to fetch the same place anew, with another limit: its events stay, and those of this page must go in.
+    """
+    cursor.execute(_IS_STORED, (page.received, *_page_values(page)[-2:], page.page.walk, page.page.sequence))
+    row = cursor.fetchone()
+    assert row is not None, "ON CONFLICT DO NOTHING found the page"
+    return bool(row[0])
+
+
+def _forget(cursor: Cursor, page: PageId) -> None:
+    """Takes back the books of a page, but for its events."""
+    for table in ("rejected_events", "repaired_events", "ingested_pages"):
+        cursor.execute(f"DELETE FROM {table} WHERE walk = %s AND sequence = %s", (page.walk, page.sequence))  # noqa: S608
 
 
 def _page_values(page: RawPage) -> tuple[str | int | bool | None, ...]:

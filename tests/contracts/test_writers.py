@@ -101,6 +101,18 @@ def test_a_repeated_page_changes_nothing_and_gives_the_stored_counts(
     assert database.value("SELECT count(*) FROM ingested_events") == 9
 
 
+def test_another_page_under_the_same_identity_is_written_too(
+    new_store: Callable[[], PageStore], database: Database
+) -> None:
+    """The commit of a killed run that arrives late, after the next run has asked for the place with another limit."""
+    commit(new_store(), page(0, [event(n) for n in range(5)] + [{"no": "id"}]))
+    written = commit(new_store(), page(0, [event(n) for n in range(10)]))
+    assert written == Written(Counts(received=10, inserted=5, already_there=5), repeated=False)
+    assert database.value("SELECT count(*) FROM ingested_events") == 10
+    assert database.query("SELECT received, inserted, already_there, rejected FROM ingested_pages") == [(10, 5, 5, 0)]
+    assert database.value("SELECT count(*) FROM rejected_events") == 0
+
+
 def test_events_that_are_there_count_as_already_there(new_store: Callable[[], PageStore], database: Database) -> None:
     store = new_store()
     commit(store, page(0, [event(n) for n in range(10)]))
