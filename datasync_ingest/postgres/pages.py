@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -146,30 +146,34 @@ _Insert = Callable[[Cursor, DecodedPage], _Inserted]
 def _write(cursor: Cursor, page: RawPage, decoded: DecodedPage, insert: _Insert) -> Written:
     key = (page.page.walk, page.page.sequence)
     cursor.execute(_INSERT_PAGE, (*key, *_page_values(page)))
-    if cursor.rowcount == 0:
-        if _is_stored(cursor, page):
-            return Written(_stored_counts(cursor, page.page), repeated=True)
-        _forget(cursor, page.page)
-        cursor.execute(_INSERT_PAGE, (*key, *_page_values(page)))
+    before = _stored_counts(cursor, page.page) if cursor.rowcount == 0 else None
+    if before is not None and _is_stored(cursor, page):
+        return Written(before, repeated=True)
     inserted = insert(cursor, decoded)
     rejected = [*decoded.rejected, *inserted.rejected]
     repaired = {event.position: event for event in decoded.repaired}
     repaired.update({event.position: event for event in inserted.repaired})
+    stored = len(decoded.rows) - len(inserted.rejected)
+    counts = Counts(decoded.received, inserted.new, stored - inserted.new, len(rejected), len(repaired))
+    if before is not None:
+        if inserted.new == 0 and before.received > decoded.received:
+            return Written(counts, repeated=True)  # all of it is in the books of the longer one
+        counts = _with_books_of(before, counts)
+        _forget(cursor, page.page)
+        cursor.execute(_INSERT_PAGE, (*key, *_page_values(page)))
     _insert_all(cursor, _INSERT_REJECTED, [(*key, e.position, e.reason, e.raw) for e in rejected])
     _insert_all(cursor, _INSERT_REPAIRED, [(*key, e.position, e.event_id, e.reason, e.raw) for e in repaired.values()])
-    stored = len(decoded.rows) - len(inserted.rejected)
-    counts = Counts(
-        received=decoded.received,
-        inserted=inserted.new,
-        already_there=stored - inserted.new,
-        rejected=len(rejected),
-        repaired=len(repaired),
-    )
     cursor.execute(
         _UPDATE_COUNTS,
         (counts.received, counts.inserted, counts.already_there, counts.rejected, counts.repaired, *key),
     )
     return Written(counts, repeated=False)
+
+
+def _with_books_of(before: Counts, counts: Counts) -> Counts:
+    """With what a page of the same identity, whose books go, has inserted: it is why that was there already."""
+    theirs = min(before.inserted, counts.already_there)
+    return replace(counts, inserted=counts.inserted + theirs, already_there=counts.already_there - theirs)
 
 
 def _is_stored(cursor: Cursor, page: RawPage) -> bool:

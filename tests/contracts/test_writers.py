@@ -107,10 +107,20 @@ def test_another_page_under_the_same_identity_is_written_too(
     """The commit of a killed run that arrives late, after the next run has asked for the place with another limit."""
     commit(new_store(), page(0, [event(n) for n in range(5)] + [{"no": "id"}]))
     written = commit(new_store(), page(0, [event(n) for n in range(10)]))
-    assert written == Written(Counts(received=10, inserted=5, already_there=5), repeated=False)
+    assert written == Written(Counts(received=10, inserted=10), repeated=False), "the books are those of both commits"
     assert database.value("SELECT count(*) FROM ingested_events") == 10
-    assert database.query("SELECT received, inserted, already_there, rejected FROM ingested_pages") == [(10, 5, 5, 0)]
+    assert database.query("SELECT received, inserted, already_there, rejected FROM ingested_pages") == [(10, 10, 0, 0)]
     assert database.value("SELECT count(*) FROM rejected_events") == 0
+
+
+def test_a_part_of_the_page_under_the_same_identity_leaves_the_books_as_they_are(
+    new_store: Callable[[], PageStore], database: Database
+) -> None:
+    commit(new_store(), page(0, [event(n) for n in range(10)] + [{"no": "id"}]))
+    assert commit(new_store(), page(0, [event(n) for n in range(5)])).counts == Counts(received=5, already_there=5)
+    assert commit(new_store(), page(1, [event(n) for n in range(5, 15)])).counts.inserted == 5
+    assert database.value("SELECT sum(inserted) FROM ingested_pages") == 15
+    assert database.value("SELECT count(*) FROM rejected_events") == 1
 
 
 def test_events_that_are_there_count_as_already_there(new_store: Callable[[], PageStore], database: Database) -> None:
