@@ -91,4 +91,4 @@ def _reaches(page: RawPage, until: Position | None) -> bool:
     """Whether a page, newest first, ends at or beyond `until`. Unknown timestamps reach nothing."""
     if until is None or page.last is None or page.last.timestamp_ms is None or until.timestamp_ms is None:
         return False
-    return page.last.timestamp_ms < until.timestamp_ms or page.last == until
+    return page.last.timestamp_ms < until.timestamp_ms or until in (page.first, page.last)

@@ -149,6 +149,12 @@ def test_a_top_up_ends_with_the_page_that_reaches_the_head_of_the_finished_walk(
     assert pages[-1].next_cursor is not None
 
 
+def test_a_top_up_that_begins_at_the_head_is_one_page_even_where_all_of_it_is_of_one_millisecond() -> None:
+    api = ListedApi(10, 5)
+    api.positions = [Position(7, f"e{index}") for index in range(10)]
+    assert len(list(follow(from_the_start("new", until=api.positions[0]), api))) == 1
+
+
 def test_the_walk_is_not_ended_by_an_equal_timestamp_alone() -> None:
     api = ListedApi(10, 5)
     until = Position(api.positions[4].timestamp_ms, "another event of the same millisecond")
