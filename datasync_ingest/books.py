@@ -84,7 +84,7 @@ def reconcile(ledger: Ledger, database: SourceDatabase, source: str, *, adopt: b
     inserted = sum(page.counts.inserted for page in committed)
     if holdings.events < inserted:
         raise _diverged(f"its pages inserted {inserted:,} events and the table holds {holdings.events:,}")
-    adopted = ledger.adopt_pages(page for page in committed if page.page not in marked)
+    adopted = ledger.adopt_pages([page for page in committed if page.page not in marked])
     if adopted:
         _log.info("%d committed pages were not marked in the sidecar; they are now", adopted)
     ledger.keep(source=source, database_id=identity.database_id)

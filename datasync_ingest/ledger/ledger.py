@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,15 +134,16 @@ class Ledger:
         self.spool.forgotten(page.page)
         return marked
 
-    def adopt_pages(self, pages: Iterable[CompletedPage]) -> int:
+    def adopt_pages(self, pages: Collection[CompletedPage]) -> int:
         """Marks pages that the database has and the sidecar does not, the heads of their walks too; unknown walks are
-        entered as active.
+        entered as active. One that differs from the page in the spool waits for that (see `Spool.others`).
 
         Returns how many were new.
         """
+        waiting = self.spool.others(pages)
         with self._sidecar.atomic() as connection:
             before = connection.total_changes
-            connection.executemany(_INSERT_PAGE, map(page_row, pages))
+            connection.executemany(_INSERT_PAGE, (page_row(page) for page in pages if page.page not in waiting))
             adopted = connection.total_changes - before
             connection.execute("DELETE FROM spool WHERE (walk, sequence) IN (SELECT walk, sequence FROM pages)")
             connection.execute(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..messages import PageId, RawPage
+from ..messages import CompletedPage, PageId, RawPage
 from .rows import KNOWN, facts_of, text_of
 from .sidecar import Sidecar
 
@@ -84,6 +85,17 @@ class Spool:
             "SELECT walk, sequence, received, poisoned FROM spool WHERE poisoned IS NOT NULL ORDER BY place"
         )
         return [PoisonedPage(PageId(walk, sequence), received, reason) for walk, sequence, received, reason in rows]
+
+    def others(self, committed: Iterable[CompletedPage]) -> set[PageId]:
+        """Pages of which the spool holds something else than the database, under the same identity.
+
+        There the commit of a run that was killed arrived late, after the next run had fetched the place anew, with
+        another limit: what is in the spool may be nowhere else, and is written as well.
+        """
+        rows = self._sidecar.read("SELECT walk, sequence, received, first_position, last_position FROM spool")
+        held = {PageId(walk, sequence): tuple(facts) for walk, sequence, *facts in rows}
+        there = {page.page: (page.received, text_of(page.first), text_of(page.last)) for page in committed}
+        return {page for page in held.keys() & there.keys() if held[page] != there[page]}
 
     def retry_poisoned(self) -> int:
         """Gives poisoned pages to the workers once more; returns how many."""

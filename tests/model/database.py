@@ -20,14 +20,23 @@ class ModelDatabase:
         self._source: str | None = None
 
     def commit(self, page: RawPage) -> Receipt:
-        """As a worker does: all of the page or nothing, once, whoever asks again."""
-        known = self.committed.get(page.page)
-        if known is not None:
-            return Receipt(page.page, 0, known.counts, True, 0.0, 0.0)
+        """As `PageStore.commit` does: all of the page or nothing, once, whoever asks again."""
+        before = self.committed.get(page.page)
+        if before is not None and (before.received, before.first, before.last) == (
+            page.received,
+            page.first,
+            page.last,
+        ):
+            return Receipt(page.page, 0, before.counts, True, 0.0, 0.0)
         ids = json.loads(page.body)
         new = set(ids) - self.events
         counts = Counts(len(ids), len(new), len(ids) - len(new))
         self.events |= new
+        if before is not None:
+            if not new and before.received > page.received:
+                return Receipt(page.page, 0, counts, True, 0.0, 0.0)
+            theirs = min(before.counts.inserted, counts.already_there)
+            counts = Counts(len(ids), len(new) + theirs, counts.already_there - theirs)
         self.committed[page.page] = CompletedPage(
             page.page,
             page.cursor,
