@@ -125,9 +125,7 @@ def _facts_that_outlive_the_sidecar(settings: Settings) -> dict[str, Any]:
 
 def _reconciled(settings: Settings, intent: Intent, ledger: Ledger, source: SourceDatabase) -> Holdings:
     source.lock()
-    if intent.fresh:
-        source.forget_pages()
-    holdings = reconcile(ledger, source, settings.source, adopt=intent.adopt)
+    holdings = reconcile(ledger, source, settings.source, adopt=intent.adopt, fresh=intent.fresh)
     if intent.retry_rejected:
         again = source.reread()
         _log.info("%d rejected events have a row now, %d repaired ones are whole", again.accepted, again.mended)

@@ -45,7 +45,8 @@ _SCHEMA = """
         PRIMARY KEY (walk, sequence)
     ) WITHOUT ROWID;
     CREATE TABLE spool (
-        place INTEGER PRIMARY KEY,              -- in the order in which they were fetched
+        -- In the order in which they were fetched; a number never comes again, since readers go on behind the last.
+        place INTEGER PRIMARY KEY AUTOINCREMENT,
         walk TEXT NOT NULL, sequence INTEGER NOT NULL,
         cursor TEXT, next_cursor TEXT, ends_walk INTEGER NOT NULL, page_limit INTEGER NOT NULL,
         received INTEGER NOT NULL, after_position TEXT, first_position TEXT, last_position TEXT,

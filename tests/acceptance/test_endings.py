@@ -233,6 +233,16 @@ def test_fresh_puts_right_what_diverged(wipe: Callable[[Scene], Ended], scene: S
     assert scene.workplace.exported_ids() == sorted(scene.api.ids())
 
 
+def test_fresh_leaves_the_books_of_another_source_alone(scene: Scene) -> None:
+    assert scene.run("--batch-size", "100").code == 0
+    other = f"http://localhost:{parse_port(scene.api.url)}"
+    ended = scene.run("--fresh", API_BASE_URL=other, DATA_DIR="elsewhere")
+    assert ended.code == 2
+    assert "--adopt" in ended.err
+    assert scene.database.value("SELECT count(*) FROM ingested_pages") == 5
+    assert scene.run().code == 0
+
+
 def test_a_lost_sidecar_is_rebuilt_from_the_database(scene: Scene) -> None:
     assert scene.run("--batch-size", "100").code == 0
     for path in scene.workplace.ledger.parent.glob("ledger.sqlite3*"):

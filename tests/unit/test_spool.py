@@ -73,6 +73,16 @@ def test_a_page_leaves_with_its_receipt_and_not_before(ledger: Ledger, tmp_path:
         assert [one and one.page.sequence for one in found] == [1, 2]
 
 
+def test_a_page_of_a_second_stall_is_given_after_the_spool_was_emptied(ledger: Ledger) -> None:
+    for sequence in range(6):
+        ledger.spool.put(page(sequence))
+        given = ledger.spool.next()
+        assert given is not None
+        assert given.page.sequence == sequence
+        ledger.complete(given, receipt(given))
+    assert ledger.spool.waiting == 0
+
+
 def test_what_is_spooled_or_completed_is_known_in_the_order_of_the_walk(ledger: Ledger) -> None:
     ledger.complete(page(0), receipt(page(0)))
     for sequence in (2, 1, 4):
