@@ -22,7 +22,7 @@ from ..errors import CursorExpiredError, PageContradictionError
 from ..messages import PageAddress, PageFacts, RawPage
 from .dates import http_date
 
-LIFE_S = 116.0  # as the API documents it
+LIFE_S = 116.0  # as the API documents it, for answers that do not say
 _VERSION = 2
 _MEMBERS = {"id", "ts", "v", "exp"}
 # Nothing but the member itself can match: inside of a JSON string its quotes would be escaped.
@@ -72,7 +72,7 @@ class CursorClock:
         self._clock = clock
         self._wall = wall
         self._served: tuple[float, float] | None = None  # the server's epoch seconds, and ours (monotonic) with them
-        self._latest: tuple[str, float, float] | None = None  # a cursor, and both clocks when it was received
+        self._latest: tuple[str, float, float, float] | None = None  # a cursor, both clocks when it came, and its life
 
     def answered(self, headers: Mapping[str, str], received_at: float) -> None:
         """Takes over an answer's `Date`, unless it may be as old as the server's cache."""
@@ -80,9 +80,9 @@ class CursorClock:
         if served is not None and headers.get("X-Cache", "").upper() != "HIT":
             self._served = (served, received_at)
 
-    def issued(self, cursor: str, received_at: float) -> None:
-        """The page that was received then gave this cursor."""
-        self._latest = (cursor, received_at, self.server_now())
+    def issued(self, cursor: str, received_at: float, life_s: float | None = None) -> None:
+        """The page that was received then gave this cursor, and said how long it lives."""
+        self._latest = (cursor, received_at, self.server_now(), life_s or LIFE_S)
 
     def server_now(self) -> float:
         """Epoch seconds of the server's clock; of ours while it has not told."""
@@ -100,8 +100,8 @@ class CursorClock:
             return self.server_now() * 1000 >= plain.expires_ms
         if self._latest is None or self._latest[0] != cursor:
             return True
-        _, received_at, served = self._latest
-        return max(self._clock() - received_at, self.server_now() - served) >= LIFE_S
+        _, received_at, served, life_s = self._latest
+        return max(self._clock() - received_at, self.server_now() - served) >= life_s
 
 
 class Fetches(Protocol):

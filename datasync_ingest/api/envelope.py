@@ -28,7 +28,7 @@ class NotAPageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """`total` and `request_id` are None where the server does not send them."""
+    """`total`, `request_id` and `cursor_life_s` (seconds) are None where the server does not send them."""
 
     received: int
     has_more: bool
@@ -37,11 +37,13 @@ class Envelope:
     request_id: str | None
     first: Position | None
     last: Position | None
+    cursor_life_s: int | None = None
 
 
 class _Pagination(msgspec.Struct, rename="camel"):
     has_more: bool | None = None
     next_cursor: str | int | None = None
+    cursor_expires_in: Any = None
 
 
 class _Meta(msgspec.Struct, rename="camel"):
@@ -84,6 +86,7 @@ def read(body: bytes) -> Envelope:
         request_id=meta.request_id if isinstance(meta.request_id, str) else None,
         first=_position(page.data[0]) if page.data else None,
         last=_position(page.data[-1]) if page.data else None,
+        cursor_life_s=_life(nested.cursor_expires_in),
     )
 
 
@@ -98,7 +101,11 @@ def _read_leniently(body: bytes) -> _Page:
         raise NotAPageError(f"{error} (the body begins {body[:40]!r})") from None
     return _Page(
         data=data,
-        pagination=_Pagination(_flag(pagination.get("hasMore")), _scalar(pagination.get("nextCursor"))),
+        pagination=_Pagination(
+            _flag(pagination.get("hasMore")),
+            _scalar(pagination.get("nextCursor")),
+            _scalar(pagination.get("cursorExpiresIn")),
+        ),
         has_more=_flag(page.get("hasMore")),
         next_cursor=_scalar(page.get("nextCursor")),
         meta=_Meta(_scalar(meta.get("total")), _scalar(meta.get("requestId"))),
@@ -131,6 +138,10 @@ def _scalar(raw: bytes | None) -> str | int | None:
 def _cursor(value: str | int | None) -> str | None:
     """A cursor that can be kept and sent again."""
     return None if value is None or value == "" or "\0" in str(value) else str(value)
+
+
+def _life(value: Any) -> int | None:
+    return value if type(value) is int and value > 0 else None
 
 
 def _position(event: msgspec.Raw) -> Position | None:

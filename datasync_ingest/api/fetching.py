@@ -129,9 +129,10 @@ class PageFetcher:
         if outcome is not Outcome.PAGE:
             self._refuse(address, response, outcome)
             return None
-        page = page_of(address, response, limit)
+        envelope = envelope_of(response.body)
+        page = page_of(address, envelope, response.body, limit)
         if page.next_cursor is not None:
-            self.cursors.issued(page.next_cursor, response.received_at)
+            self.cursors.issued(page.next_cursor, response.received_at, envelope.cursor_life_s)
         return page
 
     def _limit_for(self, address: PageAddress) -> int:

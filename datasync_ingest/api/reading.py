@@ -17,9 +17,8 @@ def envelope_of(body: bytes) -> Envelope:
         raise kind(f"the answer is not a whole page: {error}") from None
 
 
-def page_of(address: PageAddress, response: Response, limit: int) -> RawPage:
-    """The page that was asked for with `limit`. Raises WebPage, NotWhole, Contradiction."""
-    envelope = envelope_of(response.body)
+def page_of(address: PageAddress, envelope: Envelope, body: bytes, limit: int) -> RawPage:
+    """The page that was asked for with `limit`. Raises Contradiction."""
     _refuse_contradictions(envelope, address)
     return RawPage(
         page=address.page,
@@ -33,7 +32,7 @@ def page_of(address: PageAddress, response: Response, limit: int) -> RawPage:
         last=envelope.last,
         total=envelope.total,
         request_id=envelope.request_id,
-        body=response.body,
+        body=body,
     )
 
 

@@ -164,6 +164,16 @@ def test_the_age_of_an_opaque_cursor_counts_from_when_its_page_came() -> None:
     assert clocks.subject.past_life("opaque")
 
 
+def test_an_opaque_cursor_lives_for_as_long_as_its_page_said() -> None:
+    clocks = Clocks()
+    clocks.answer()
+    clocks.subject.issued("opaque", clocks.now, 4)
+    clocks.now += 3
+    assert not clocks.subject.past_life("opaque")
+    clocks.now += 2
+    assert clocks.subject.past_life("opaque")
+
+
 def test_an_opaque_cursor_ages_while_the_machine_sleeps() -> None:
     clocks = Clocks()
     clocks.answer()

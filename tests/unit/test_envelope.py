@@ -42,6 +42,17 @@ def test_total_and_request_id_are_read_where_they_are() -> None:
     assert read(json.dumps(nested()).encode()).request_id == "r"
 
 
+def test_the_life_of_the_cursor_is_read_where_it_is_told_strictly_and_leniently() -> None:
+    body = json.dumps(nested(cursorExpiresIn=4)).encode()
+    assert read(body).cursor_life_s == read(body.replace(b'"id": "b"', b'"id": NaN')).cursor_life_s == 4
+    assert read(json.dumps(flat()).encode()).cursor_life_s is None
+
+
+@pytest.mark.parametrize("life", [None, 0, -1, "116", True, 1.5])
+def test_a_life_of_another_kind_is_not_told(life: Any) -> None:
+    assert read(json.dumps(nested(cursorExpiresIn=life)).encode()).cursor_life_s is None
+
+
 @pytest.mark.parametrize("total", [None, -1, "3000000", 1.5, True, [1]])
 def test_a_total_of_another_kind_is_no_total(total: Any) -> None:
     body = json.dumps({**nested(), "meta": {"total": total}}).encode()
