@@ -122,9 +122,10 @@ def is_over(pages: Sequence[KnownPage]) -> bool:
 
 
 def _unbroken(pages: Sequence[KnownPage]) -> Sequence[KnownPage]:
+    """Each begins where the one before ends: one that was fetched anew, with another limit, may end elsewhere."""
     length = 0
     for page in pages:
-        if page.page.sequence != length:
+        if page.page.sequence != length or (length and page.after != pages[length - 1].last):
             break
         length += 1
     return pages[:length]

@@ -133,6 +133,15 @@ def test_another_page_size_on_resume_loses_nothing(length: int, limit: int, othe
     assert set(ids_of(got)) == {f"e{index}" for index in range(length)}
 
 
+def test_a_gap_that_was_filled_by_a_smaller_page_is_a_gap_still() -> None:
+    first = list(follow(Plan(WALK, 0, None, None), ListedApi(15, 5)))
+    smaller = next(follow(onward(WALK, [completed(first[0]), completed(first[2])]), ListedApi(15, 2)))
+    known = [completed(page) for page in (first[0], smaller, first[2])]
+    assert not is_over(known)
+    with pytest.raises(DivergedError):
+        list(follow(onward(WALK, known), ListedApi(15, 5)))
+
+
 def test_a_walk_whose_last_page_is_known_fetches_only_the_gap() -> None:
     first = list(follow(Plan(WALK, 0, None, None), ListedApi(20, 5)))
     done = [completed(first[0]), completed(first[2]), completed(first[3])]
