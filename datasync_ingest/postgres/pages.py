@@ -15,6 +15,7 @@ from psycopg2.extras import execute_values
 from ..events import DecodedPage, EventRow, RejectedEvent, RepairedEvent, fallback_rows
 from ..messages import Counts, PageId, RawPage
 from .connection import connect_patiently, first_line, is_connection_trouble, is_data_error, named
+from .locks import HOLD_FOR_PAGE
 from .writers import InsertRows
 
 _INSERT_PAGE = """
@@ -145,7 +146,7 @@ _Insert = Callable[[Cursor, DecodedPage], _Inserted]
 
 def _write(cursor: Cursor, page: RawPage, decoded: DecodedPage, insert: _Insert) -> Written:
     key = (page.page.walk, page.page.sequence)
-    cursor.execute(_INSERT_PAGE, (*key, *_page_values(page)))
+    cursor.execute(f"{HOLD_FOR_PAGE}; {_INSERT_PAGE}", (*key, *_page_values(page)))
     before = _stored_counts(cursor, page.page) if cursor.rowcount == 0 else None
     if before is not None and _is_stored(cursor, page):
         return Written(before, repeated=True)

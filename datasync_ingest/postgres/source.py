@@ -16,14 +16,13 @@ from psycopg2.extensions import cursor as Cursor
 from ..errors import AlreadyRunningError, ConfigurationError, OtherSourceError
 from ..messages import CompletedPage, Counts, PageId, Position
 from .connection import connect_patiently, first_line, is_connection_trouble, named
+from .locks import end_earlier_pages, try_for_run
 from .rereading import Reread, reread
 
 SCHEMA_VERSION = 1
 
 T = TypeVar("T")
 
-# The first half of the advisory lock's key: any constant of ours. The second half is the schema's oid.
-_LOCK_CLASS = 0x64617461
 # A backend whose client was killed notices it as soon as it reads; a stop of the last run may still be under way.
 _LOCK_PATIENCE_S = 5.0
 
@@ -85,9 +84,12 @@ class SourceDatabase:
                 connection.close()
 
     def lock(self) -> None:
-        """Holds the lock from here to `close`. Raises AlreadyRunningError where another run holds it."""
+        """Holds the lock from here to `close`, when no page of an earlier run can be committed any more.
+
+        Raises AlreadyRunningError where another run holds it.
+        """
         self._holds_lock = True
-        self._ask(lambda _: None)
+        self._ask(end_earlier_pages)
 
     def prepare(self, source: str) -> SourceIdentity:
         """Makes the schema for `source` where there is none; returns the identity that is there."""
@@ -165,8 +167,7 @@ def _lock(connection: Connection) -> None:
 
 def _try_lock(connection: Connection) -> bool:
     with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(coalesce(current_schema(), '')))", (_LOCK_CLASS,))
-        return bool(_value(cursor))
+        return try_for_run(cursor)
 
 
 def _prepare(cursor: Cursor, source: str) -> SourceIdentity:

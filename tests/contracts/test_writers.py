@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
 import psycopg2
 import pytest
+from psycopg2.extensions import cursor as Cursor
 
-from datasync_ingest.events import decode_page
-from datasync_ingest.messages import Counts, PageId, Position, RawPage
+from datasync_ingest.events import EventRow, decode_page
+from datasync_ingest.messages import CompletedPage, Counts, PageId, Position, RawPage
 from datasync_ingest.postgres.pages import PageStore, Written
 from datasync_ingest.postgres.source import SourceDatabase
-from datasync_ingest.postgres.writers import WRITERS
+from datasync_ingest.postgres.writers import DEFAULT_WRITER, WRITERS
 from tests.harness import Database, balanced
 
 WALK = str(uuid.UUID(int=7))
@@ -121,6 +122,29 @@ def test_a_part_of_the_page_under_the_same_identity_leaves_the_books_as_they_are
     assert commit(new_store(), page(1, [event(n) for n in range(5, 15)])).counts.inserted == 5
     assert database.value("SELECT sum(inserted) FROM ingested_pages") == 15
     assert database.value("SELECT count(*) FROM rejected_events") == 1
+
+
+def test_a_page_that_an_earlier_run_has_under_way_is_rolled_back_before_the_next_run_reads_the_books(
+    new_store: Callable[[], PageStore], database: Database
+) -> None:
+    """Its COMMIT may be held up on its way, and arrive at any time."""
+    seen: list[list[CompletedPage]] = []
+
+    def insert(cursor: Cursor, rows: Sequence[EventRow]) -> int:
+        if not seen:
+            source.lock()
+            seen.append(source.pages())
+        return WRITERS[DEFAULT_WRITER](cursor, rows)
+
+    new_store()  # the schema is there
+    earlier = PageStore(database.conninfo, insert=insert, patience_s=10, application_name="earlier")
+    with SourceDatabase(database.conninfo, patience_s=5, waiting=print) as source, closing(earlier):
+        waits: list[str] = []
+        raw = page(0, [event(n) for n in range(10)])
+        earlier.commit(raw, decode_page(raw.body), waiting=waits.append)
+        assert len(waits) == 1, "its connection is lost, and it writes the page once more"
+        source.check()
+    assert seen == [[]]
 
 
 def test_events_that_are_there_count_as_already_there(new_store: Callable[[], PageStore], database: Database) -> None:
