@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -202,6 +203,6 @@ def weight(name: str) -> float:
 
 
 def reason(run: Run) -> str:
-    """The sentence with which a run ended."""
+    """The sentence with which a run ended, without its numbers, so that alike ones are counted together."""
     lines = [line for line in run.said().splitlines() if line.startswith("error: ")]
-    return lines[-1] if lines else "no reason was given"
+    return re.sub(r"\b[0-9a-f]{8}/[0-9]+|\b[0-9][0-9,]*", "N", lines[-1]) if lines else "no reason was given"
