@@ -1,10 +1,11 @@
-"""A proxy before PostgreSQL's socket that cuts connections, stalls, and keeps the answer to a COMMIT to itself."""
+"""A proxy before PostgreSQL or the API that cuts connections, stalls, and keeps the answer to a COMMIT to itself."""
 
 from __future__ import annotations
 
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,12 +15,11 @@ PORT = 5432
 
 
 class Proxy:
-    """A context manager: listens on a Unix socket in `folder` and forwards to the one in `target`."""
+    """A context manager: what comes to `listener`, a bound socket, is forwarded to what `connect` gives."""
 
-    def __init__(self, folder: Path, target: Path) -> None:
-        self.folder = folder
-        self._target = target / f".s.PGSQL.{PORT}"
-        self._listener = socket.socket(socket.AF_UNIX)
+    def __init__(self, listener: socket.socket, connect: Callable[[], socket.socket]) -> None:
+        self._listener = listener
+        self._connect = connect
         self._links: set[_Link] = set()
         self._lock = threading.Lock()
         self.flowing = threading.Event()
@@ -28,8 +28,6 @@ class Proxy:
         self.commit_kept = threading.Event()
 
     def __enter__(self) -> Proxy:
-        self.folder.mkdir(exist_ok=True)
-        self._listener.bind(str(self.folder / f".s.PGSQL.{PORT}"))
         self._listener.listen(64)
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
         return self
@@ -77,17 +75,40 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.socket(socket.AF_UNIX)
                 try:
-                    server.connect(str(self._target))
+                    server = self._connect()
                 except OSError:
-                    server.close()
                     client.close()
                     continue
                 link = _Link(self, client, server)
                 with self._lock:
                     self._links.add(link)
                 link.start()
+
+
+def before_postgres(folder: Path, target: Path) -> Proxy:
+    """Between a new socket in `folder` and PostgreSQL's in `target`."""
+
+    def connect() -> socket.socket:
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(str(target / name))
+        except OSError:
+            server.close()
+            raise
+        return server
+
+    name = f".s.PGSQL.{PORT}"
+    folder.mkdir()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / name))
+    return Proxy(listener, connect)
+
+
+def before_api(port: int) -> tuple[Proxy, int]:
+    """Between a new port of the loopback interface, which is returned, and the API's."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    return Proxy(listener, lambda: socket.create_connection(("127.0.0.1", port))), listener.getsockname()[1]
 
 
 class _Link:

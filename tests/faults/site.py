@@ -148,10 +148,11 @@ class Run:
 
 @dataclass
 class Site:
-    """All that a strike can reach. `conninfo` is PostgreSQL's own, past the proxy."""
+    """All that a strike can reach. `conninfo` is PostgreSQL's own, past the proxy; `environment` has the ways there."""
 
     directory: Path
     api: Api
+    api_proxy: Proxy
     conninfo: str
     pid_file: Callable[[], Path]
     revive: Callable[[], None]  # returns when PostgreSQL runs again, or at once where that is the run's own business
@@ -169,7 +170,7 @@ class Site:
 
     @property
     def workplace(self) -> Workplace:
-        settings = {"TARGET_API_KEY": API_KEY, "API_BASE_URL": self.api.url, **self.environment}
+        settings = {"TARGET_API_KEY": API_KEY, **self.environment}
         return Workplace(self.directory, settings)
 
     def start(self, *words: str) -> Run:

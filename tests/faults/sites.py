@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
@@ -14,7 +15,7 @@ from datasync_ingest.postgres.accounts import server_account
 from datasync_ingest.postgres.embedded import EmbeddedServer, embedded_postgres, embedded_server
 from datasync_ingest.postgres.folders import server_home
 from datasync_ingest.postgres.server import Server
-from tests.faults.proxy import PORT, Proxy
+from tests.faults.proxy import PORT, Proxy, before_api, before_postgres
 from tests.faults.site import Api, Site
 from tests.harness import until
 
@@ -68,14 +69,27 @@ def shared_site(
     server: SharedServer, directory: Path, options: Mapping[str, Any], flags: Sequence[str] = ()
 ) -> Iterator[Site]:
     """A site on a new database, reached through a proxy."""
-    with server.database() as conninfo, Proxy(directory / "p", Path(parse_dsn(conninfo)["host"])) as proxy:
-        way = make_dsn(conninfo, host=str(proxy.folder), port=PORT)
-        with Api(options) as api:
-            site = Site(directory, api, conninfo, server.pid_file, server.revive, proxy, {"DATABASE_URL": way}, flags)
+    sockets = directory / "p"
+    with server.database() as conninfo, before_postgres(sockets, Path(parse_dsn(conninfo)["host"])) as proxy:
+        way = make_dsn(conninfo, host=str(sockets), port=PORT)
+        with _api(options) as (api, api_proxy, url):
+            environment = {"DATABASE_URL": way, "API_BASE_URL": url}
+            site = Site(directory, api, api_proxy, conninfo, server.pid_file, server.revive, proxy, environment, flags)
             try:
                 yield site
             finally:
                 site.end()
+
+
+@contextmanager
+def _api(options: Mapping[str, Any]) -> Iterator[tuple[Api, Proxy, str]]:
+    """A simulator, the proxy before it, and the URL that leads through that."""
+    with Api(options) as api:
+        parts = urlsplit(api.url)
+        assert parts.port is not None
+        proxy, port = before_api(parts.port)
+        with proxy:
+            yield api, proxy, parts._replace(netloc=f"127.0.0.1:{port}").geturl()
 
 
 @contextmanager
@@ -89,8 +103,9 @@ def embedded_site(directory: Path, options: Mapping[str, Any], flags: Sequence[s
     def pid_file() -> Path:
         return next(home.rglob("postmaster.pid"), home / "postmaster.pid")
 
-    with Api(options) as api:
-        site = Site(directory, api, conninfo, pid_file, lambda: None, flags=flags)
+    with _api(options) as (api, api_proxy, url):
+        environment = {"API_BASE_URL": url}
+        site = Site(directory, api, api_proxy, conninfo, pid_file, lambda: None, environment=environment, flags=flags)
         site.serving = lambda: embedded_postgres(home, say=silent)
         try:
             yield site

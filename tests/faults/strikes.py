@@ -128,6 +128,17 @@ def stall_connections(site: Site, chance: Random) -> None:
         site.proxy.stall(chance.uniform(0.5, 6))
 
 
+def cut_api(site: Site, chance: Random) -> None:
+    """In the middle of a page, most times."""
+    for _ in range(5):
+        site.api_proxy.cut()
+        time.sleep(chance.random() * 0.1)
+
+
+def stall_api(site: Site, chance: Random) -> None:
+    site.api_proxy.stall(chance.uniform(0.5, 6))
+
+
 def lose_answer_of_commit(site: Site, chance: Random) -> None:
     """PostgreSQL has committed, and whoever asked for it never hears of it."""
     del chance
@@ -158,6 +169,8 @@ STRIKES: dict[str, Strike] = {
     "PostgreSQL stopped at once": crash_postgres,
     "LOCK TABLE": lock_table,
     CRASH_OF_API: crash_api,
+    "API's connections cut": cut_api,
+    "API's connections stalled": stall_api,
     "connections cut": cut_connections,
     "connections stalled": stall_connections,
     "COMMIT without an answer": lose_answer_of_commit,

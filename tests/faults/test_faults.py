@@ -74,6 +74,8 @@ DISKS = [
 TWICE = {"repeat-cursor": 50}
 API = [
     Row("SIGKILL of the API"),
+    Row("API's connections cut", twice=5),  # pages that were served, and did not arrive
+    Row("API's connections stalled"),
     *(Row(f"API: {name}", {"slow-s": 1}, twice=TWICE.get(name, 0)) for name in [*ANSWER_FAULTS, *DAMAGES]),
 ]
 FEW = {"events": 1500}
