@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
+from psycopg2.extensions import cursor as Cursor
+
 from tests.faults.site import Site
 from tests.faults.strikes import Strike
 from tests.harness import TOP, until
 
 _HOOK = Path(__file__).parent / "crashing"
 _MARK = "crashed"
+WORKERS = 2
 # The crash -> when and where: `sitecustomize.POINTS` says what is called there, and the number which call it is.
 _PLACES = {
     "crash before a fetch": "fetch:before:7",
@@ -49,9 +52,25 @@ def wait_for_crash(site: Site, chance: Random) -> None:
 
 
 def stop_and_wait_for_crash(site: Site, chance: Random) -> None:
-    """Only a run that is stopped puts pages into the spool."""
-    site.run.send(signal.SIGTERM)
-    wait_for_crash(site, chance)
+    """Pages that both workers hold when the run is stopped go into the spool."""
+
+    def stop(cursor: Cursor) -> None:
+        cursor.execute("BEGIN; LOCK TABLE ingested_pages IN EXCLUSIVE MODE")
+        until(lambda: _waiting(cursor) >= WORKERS, what="a page that waits in each worker")
+        site.run.send(signal.SIGTERM)
+        wait_for_crash(site, chance)
+        cursor.execute("ROLLBACK")
+
+    site.at_database(stop)
+
+
+def _waiting(cursor: Cursor) -> int:
+    cursor.execute(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'ingested_pages'::regclass"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    row = cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 CRASHES: dict[str, Strike] = {name: stop_and_wait_for_crash if "spool" in name else wait_for_crash for name in _PLACES}

@@ -15,7 +15,7 @@ from datasync_ingest.pools.processes import PAGES_QUEUED_PER_WORKER
 from datasync_ingest.simulator.damage import DAMAGES
 from datasync_ingest.simulator.faults import ANSWER_FAULTS
 from tests.disks import fill, small_disk
-from tests.faults.crashes import CRASHES, environment
+from tests.faults.crashes import CRASHES, WORKERS, environment
 from tests.faults.site import Site
 from tests.faults.sites import SharedServer, embedded_site, shared_server, shared_site
 from tests.faults.strikes import DISK_FULL, STRIKES, fill_disk
@@ -23,10 +23,10 @@ from tests.harness import until
 from tests.servers import reachable_folder
 
 EVENTS = 3_000
-FLAGS = ("--batch-size", "100", "--worker-concurrency", "2")
+FLAGS = ("--batch-size", "100", "--worker-concurrency", str(WORKERS))
 STRUCK_AT = 5  # pages that are marked by then
 STARTS = 4  # a run that is struck once must be complete after so many
-AT_RISK = 2 * PAGES_QUEUED_PER_WORKER + 2 + 1  # what the queue and the workers hold, and the one on its way
+AT_RISK = WORKERS * (PAGES_QUEUED_PER_WORKER + 1) + 1  # what the queue and the workers hold, and the one on its way
 CURSOR_LIFE_S = 3
 
 
