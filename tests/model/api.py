@@ -17,13 +17,17 @@ CURSOR_LIFE_S = 116
 
 
 class ModelClock:
-    """Seconds that pass only when a test says so."""
+    """Seconds that pass only when a test says so; the run's own wall clock can be set to another time."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
+        self.skew = 0.0
 
     def __call__(self) -> float:
         return self.now
+
+    def wall(self) -> float:
+        return self.now + self.skew
 
 
 class ModelApi:

@@ -117,7 +117,7 @@ class Program(threading.Thread):
             copier = Copier(
                 settings,
                 fetcher=fetcher,  # type: ignore[arg-type]
-                renewal=Renewal(fetcher, CursorClock(clock=self._clock, wall=self._clock)),
+                renewal=Renewal(fetcher, CursorClock(clock=self._clock, wall=self._clock.wall)),
                 pool=self.pool,
                 ledger=ledger,
                 meter=meter,

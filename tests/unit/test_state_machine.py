@@ -144,6 +144,10 @@ class Ingest(RuleBasedStateMachine):
     def cursors_expire(self) -> None:
         self.clock.now += CURSOR_LIFE_S + 1
 
+    @rule(seconds=st.sampled_from([-86_400.0, -60.0, 60.0, 86_400.0]))
+    def the_wall_clock_steps(self, seconds: float) -> None:
+        self.clock.skew += seconds
+
     @rule(count=st.integers(1, 4))
     def events_at_the_head(self, count: int) -> None:
         self.api.add(Position(2000 + self.born + number // 2, f"new-{self.born + number}") for number in range(count))
