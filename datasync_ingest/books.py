@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .errors import IncompleteError, LedgerDivergedError, OtherSourceError
 from .ledger import Ledger, PoisonedPage
+from .plan import rebuilt
 from .postgres.source import Holdings, SourceDatabase, SourceIdentity
 
 _log = logging.getLogger(__name__)
@@ -87,7 +88,12 @@ def reconcile(ledger: Ledger, database: SourceDatabase, source: str, *, adopt: b
     inserted = sum(page.counts.inserted for page in committed)
     if holdings.events < inserted:
         raise _diverged(f"its pages inserted {inserted:,} events and the table holds {holdings.events:,}")
-    adopted = ledger.adopt_pages([page for page in committed if page.page not in marked])
+    walks = ledger.walks()
+    unknown = {page.page.walk for page in committed} - {walk.walk for walk in walks}
+    adopted = ledger.adopt_pages(
+        [page for page in committed if page.page not in marked],
+        rebuilt((page for page in committed if page.page.walk in unknown), walks),
+    )
     if adopted:
         _log.info("%d committed pages were not marked in the sidecar; they are now", adopted)
     ledger.keep(source=source, database_id=identity.database_id)

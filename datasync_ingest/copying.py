@@ -25,6 +25,7 @@ from .walk_thread import WalkThread
 TICK_S = 0.25  # how often the progress line is refreshed
 FETCHING_FACT = "fetching"
 _END_GRACE_S = 5.0  # for workers that have nothing left to do
+_LAST_REQUEST_GRACE_S = 0.2  # for the walk to see that it is over
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Copier:
             if isinstance(message, Receipt):
                 self._received(message)
         self._spool_rest()
-        self._remember(settled=True)
+        self._remember(settled=self._walk is None or self._walk.wait_for_end(_LAST_REQUEST_GRACE_S))
 
     def _spool_rest(self) -> None:
         """What was fetched need not be fetched again; where even that fails, it will be."""
@@ -151,7 +152,7 @@ class Copier:
 
     def _handle(self, message: WorkerMessage) -> None:
         if isinstance(message, Receipt):
-            if self._meter.database_trouble:
+            if self._meter.database_trouble and not self._stop:
                 self._after_trouble()
             self._received(message)
         elif isinstance(message, Waiting):

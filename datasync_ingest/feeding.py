@@ -59,8 +59,10 @@ class Feeder:
 
     def takes(self, waited_s: float) -> bool:
         """Whether a fetched page that has waited for so long goes on now, and the next one may be asked for."""
-        if self._has_room or self.stopping:
-            return self._has_room
+        if self._has_room:
+            return True
+        if self.stopping:
+            return self._spool.waiting > 0  # it would be behind what stays there: it need not wait for a worker
         if self._spool.size >= self._spool_limit:
             return waited_s >= self._longest_wait_s
         return waited_s >= STALL_S or self._stalled

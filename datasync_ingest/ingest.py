@@ -22,7 +22,7 @@ from .postgres.source import Holdings, SourceDatabase
 from .postgres.writers import DEFAULT_WRITER
 from .progress import Display
 from .settings import Settings
-from .stopping import Wake, stop_on_signals
+from .stopping import StopRequest, Wake, stop_on_signals
 from .summary import Summary
 from .walking import Walking
 from .worker import WorkerOptions
@@ -60,7 +60,7 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
         ledger = enter(_ledger(settings, intent))
         ending = enter(ledger.run())
         served = enter(database(settings, say=_log.info))
-        source = enter(_source(served))
+        source = enter(_source(served, stop))
         holdings = _reconciled(settings, intent, ledger, source)
         fetcher = enter(closing(PageFetcher(settings)))
         fetcher.restore(ledger.fact(FETCHING_FACT))
@@ -94,12 +94,14 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
         return meter.summary(balance, demo=settings.demo)
 
 
-def _source(served: Database) -> SourceDatabase:
+def _source(served: Database, stop: StopRequest) -> SourceDatabase:
     def waiting(cause: str) -> None:
+        if stop:
+            raise stop.error()
         _log.warning(cause)
         served.revive()
 
-    return SourceDatabase(served.conninfo.reveal(), patience_s=START_PATIENCE_S, waiting=waiting)
+    return SourceDatabase(served.conninfo.reveal(), patience_s=START_PATIENCE_S, waiting=waiting, waits=stop.wait_for)
 
 
 def _ledger(settings: Settings, intent: Intent) -> Ledger:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import groupby
 
 from .ledger import Walk
 from .messages import KnownPage, PageFacts, Position
 
 FINISHED = "finished"
 ACTIVE = "active"
+SUPERSEDED = "superseded"  # by a finished walk that began at a newer event
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +106,74 @@ def next_plan(
     finished = [walk for walk in walks if walk.state == FINISHED]
     if not finished:
         return from_the_start("every event, from the newest to the oldest")
-    heads = [walk.head for walk in finished if walk.head is not None]
-    if heads and not so_far.topped_up and (so_far.missing or not so_far.walked):
-        return from_the_start("what is new since the last finished walk", until=heads[-1])
+    head = newest(finished)
+    if head is not None and not so_far.topped_up and (so_far.missing or not so_far.walked):
+        return from_the_start("what is new since the last finished walk", until=head)
     if so_far.walked:
         return None
-    if not heads:
+    if head is None:
         return from_the_start("there was no event at the last run: from the newest to the oldest")
-    if rewalk is Rewalk.ALWAYS or (so_far.missing and rewalk is Rewalk.IF_SHORT):
+    if so_far.missing and rewalk is not Rewalk.NEVER:
         return from_the_start(f"{so_far.missing:,} events are missing: everything once more, from the newest event")
-    return None
+    return from_the_start("everything once more, as --rewalk says") if rewalk is Rewalk.ALWAYS else None
+
+
+def newest(walks: Iterable[Walk]) -> Position | None:
+    """The newest of the events at which these walks began, of equally old ones the last."""
+    heads = [walk.head for walk in walks if walk.head is not None]
+    return max(reversed(heads), key=_age, default=None)
+
+
+def superseded(walks: Sequence[Walk]) -> list[Walk]:
+    """Unfinished walks that need not go on: a later one, which began at a newer event or the same, is finished.
+
+    There are none but where pages were adopted whose walks the sidecar did not know.
+    """
+    found = []
+    for number, walk in enumerate(walks):
+        finished = newest(later for later in walks[number + 1 :] if later.state == FINISHED)
+        if walk.state == ACTIVE and _is_behind(walk, finished):
+            found.append(walk)
+    return found
+
+
+def rebuilt(pages: Iterable[KnownPage], known: Sequence[Walk]) -> list[Walk]:
+    """Walks that only the database knows, from all of their pages, in an order in which the newest head comes last.
+
+    Those that came to their end are finished. Others need not go beyond the newest event at which a finished walk
+    began, one of `known` or of these: below it everything has been read; they are superseded if they began there.
+    Where the first page is not known, neither is where the walk began: it begins at the newest event.
+    """
+    walks = []
+    for walk, of_walk in groupby(sorted(pages, key=lambda page: (page.page.walk, page.page.sequence)), _walk_of):
+        its_pages = list(of_walk)
+        first, state = its_pages[0], FINISHED if is_over(its_pages) else ACTIVE
+        if first.page.sequence == 0:
+            walks.append(Walk(walk, None, first.cursor, first.after, first.first, state))
+        else:
+            walks.append(Walk(walk, None, None, None, None, state))
+    read = newest(walk for walk in [*known, *walks] if walk.state == FINISHED)
+    return sorted((_until(walk, read) for walk in walks), key=lambda walk: _age(walk.head))
+
+
+def _until(walk: Walk, read: Position | None) -> Walk:
+    if walk.state != ACTIVE:
+        return walk
+    return replace(walk, state=SUPERSEDED) if _is_behind(walk, read) else replace(walk, until=read)
+
+
+def _is_behind(walk: Walk, read: Position | None) -> bool:
+    """Whether a walk began at an event from which on everything has been read."""
+    return walk.head is not None and read is not None and (walk.head == read or _age(walk.head) < _age(read))
+
+
+def _walk_of(page: KnownPage) -> str:
+    return page.page.walk
+
+
+def _age(position: Position | None) -> float:
+    """Larger for newer events; what has no readable timestamp is taken for older than all others."""
+    return -math.inf if position is None or position.timestamp_ms is None else position.timestamp_ms
 
 
 def is_over(pages: Sequence[KnownPage]) -> bool:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TypeVar
 
 from .errors import StoppedError
 
+T = TypeVar("T")
+
+_POLL_S = 0.1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -18,19 +24,22 @@ class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for i
 
 
 class Wake:
-    """A file descriptor to wait on; any thread or signal handler may ring it."""
+    """A file descriptor to wait on; any thread or signal handler may ring it, also when nobody waits any more."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
+        self._is_open = True
+        self._closing = threading.RLock()  # a descriptor that was closed may be another file's by now
 
     def fileno(self) -> int:
         return self._read
 
     def ring(self) -> None:
-        with suppress(BlockingIOError):  # it rings already
-            os.write(self._write, b"!")
+        with self._closing, suppress(BlockingIOError):  # it rings already
+            if self._is_open:
+                os.write(self._write, b"!")
 
     def clear(self) -> None:
         with suppress(BlockingIOError):
@@ -38,8 +47,12 @@ class Wake:
                 pass
 
     def close(self) -> None:
-        os.close(self._read)
-        os.close(self._write)
+        """Idempotent."""
+        with self._closing:
+            if self._is_open:
+                self._is_open = False
+                os.close(self._read)
+                os.close(self._write)
 
 
 class StopRequest:
@@ -58,6 +71,18 @@ class StopRequest:
         """From here on a signal sets the flag only; before, it raises StoppedError where the program stands."""
         self._deferred = True
 
+    def wait_for(self, work: Callable[[], T]) -> T:
+        """Runs what blocks where no signal is seen, such as libpq, in a thread that is left behind at a stop.
+
+        Returns its result, or raises what it raised; raises StoppedError as soon as a stop is asked for.
+        """
+        result: Future[T] = Future()
+        threading.Thread(target=_run, args=(work, result), name="waited for", daemon=True).start()
+        while not self:
+            if wait([result], timeout=_POLL_S).done:
+                return result.result()
+        raise self.error()
+
     def error(self, standing: str = "") -> StoppedError:
         """The ending of a run that was stopped; `standing` says how things stand."""
         assert self.signum is not None, "asked for the error of a stop that nobody asked for"
@@ -72,6 +97,13 @@ class StopRequest:
         self._wake.ring()
         if not self._deferred:
             raise self.error()
+
+
+def _run(work: Callable[[], T], result: Future[T]) -> None:
+    try:
+        result.set_result(work())
+    except BaseException as error:
+        result.set_exception(error)
 
 
 @contextmanager

@@ -36,6 +36,11 @@ class WalkThread:
     def start(self) -> None:
         self._thread.start()
 
+    def wait_for_end(self, timeout_s: float) -> bool:
+        """Whether no request is under way any more, nor can be: for when the fetcher was stopped."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
     @property
     def ended(self) -> bool:
         """No page will come any more; `error` says why, None at the walk's end or after a stop."""

@@ -8,10 +8,9 @@ from dataclasses import replace
 from .books import Balance
 from .copying import Copier
 from .errors import CursorExpiredError
-from .ledger import Ledger, Walk
-from .messages import Position
+from .ledger import Ledger
 from .meter import Meter
-from .plan import ACTIVE, FINISHED, Plan, Rewalk, SoFar, branch, is_over, next_plan
+from .plan import ACTIVE, FINISHED, SUPERSEDED, Plan, Rewalk, SoFar, branch, is_over, next_plan, superseded
 from .postgres.source import Holdings, SourceDatabase
 from .walk import DivergedError
 
@@ -66,8 +65,7 @@ class Walking:
             )
         except DivergedError as diverged:
             _log.warning("%s: fetching from there", diverged)
-            self._ledger.end(plan.walk.walk, "diverged")
-            self._ledger.begin(replace(branch(diverged.at).walk, head=self._head(plan.walk)))
+            self._ledger.branch(plan.walk.walk, "diverged", branch(diverged.at).walk)
         else:
             self._expiry = _Expiry()
             return True
@@ -109,10 +107,8 @@ class Walking:
         for walk in self._ledger.walks():
             if walk.state == ACTIVE and is_over(self._ledger.settled(walk.walk)):
                 self._ledger.end(walk.walk, FINISHED)
-
-    def _head(self, walk: Walk) -> Position | None:
-        """As it is now: the walk may have read its first page since it was planned."""
-        return next(known.head for known in self._ledger.walks() if known.walk == walk.walk)
+        for walk in superseded(self._ledger.walks()):
+            self._ledger.end(walk.walk, SUPERSEDED)
 
     def _received(self, plan: Plan) -> int:
         """Events of the walk's known pages."""

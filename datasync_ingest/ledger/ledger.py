@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import IngestError
 from ..messages import CompletedPage, KnownPage, Position, RawPage, Receipt
 from .rows import KNOWN, completed_page, known_page, page_row, position_of, text_of
-from .sidecar import Sidecar
+from .sidecar import Sidecar, Transaction
 from .spool import FORGET, Spool
 
 _INSERT_PAGE = "INSERT OR IGNORE INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -90,18 +90,22 @@ class Ledger:
 
     def begin(self, walk: Walk) -> None:
         """Enters a new walk as active."""
-        texts = [text_of(position) for position in (walk.until, walk.after, walk.head)]
         with self._sidecar.atomic() as connection:
-            connection.execute(
-                "INSERT INTO walks (walk, number, until, cursor, after, head, state, begun_at)"
-                " VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM walks), ?, ?, ?, ?, 'active', ?)",
-                (walk.walk, texts[0], walk.cursor, texts[1], texts[2], time.time()),
-            )
+            _enter(connection, walk)
 
     def end(self, walk: str, state: str) -> None:
         """`finished`, or in a word why it was given up."""
         with self._sidecar.atomic() as connection:
-            connection.execute("UPDATE walks SET state = ?, ended_at = ? WHERE walk = ?", (state, time.time(), walk))
+            _end(connection, walk, state)
+
+    def branch(self, walk: str, state: str, onward: Walk) -> None:
+        """Ends a walk and begins the one that goes on from where it stands, with the head that it has by now."""
+        with self._sidecar.atomic() as connection:
+            _end(connection, walk, state)
+            _enter(connection, onward)
+            connection.execute(
+                "UPDATE walks SET head = (SELECT head FROM walks WHERE walk = ?) WHERE walk = ?", (walk, onward.walk)
+            )
 
     def walks(self) -> list[Walk]:
         """In the order in which they were begun."""
@@ -134,11 +138,11 @@ class Ledger:
         self.spool.forgotten(page.page)
         return marked
 
-    def adopt_pages(self, pages: Collection[CompletedPage]) -> int:
-        """Marks pages that the database has and the sidecar does not, the heads of their walks too; unknown walks are
-        entered as active. One that differs from the page in the spool waits for that (see `Spool.others`).
+    def adopt_pages(self, pages: Collection[CompletedPage], walks: Iterable[Walk] = ()) -> int:
+        """Marks pages that the database has and the sidecar does not, the heads of their walks too.
 
-        Returns how many were new.
+        `walks` are those of them that the sidecar does not know. A page that differs from the one in the spool waits
+        for that (see `Spool.others`). Returns how many were new.
         """
         waiting = self.spool.others(pages)
         with self._sidecar.atomic() as connection:
@@ -146,14 +150,8 @@ class Ledger:
             connection.executemany(_INSERT_PAGE, (page_row(page) for page in pages if page.page not in waiting))
             adopted = connection.total_changes - before
             connection.execute("DELETE FROM spool WHERE (walk, sequence) IN (SELECT walk, sequence FROM pages)")
-            connection.execute(
-                "INSERT INTO walks (walk, number, until, cursor, after, head, state, begun_at)"
-                " SELECT walk, (SELECT coalesce(max(number), 0) FROM walks) + row_number() OVER (ORDER BY walk),"
-                "        NULL, cursor, after_position, first_position, 'active', ?"
-                " FROM pages WHERE walk NOT IN (SELECT walk FROM walks)"
-                " AND (walk, sequence) IN (SELECT walk, min(sequence) FROM pages GROUP BY walk)",
-                (time.time(),),
-            )
+            for walk in walks:
+                _enter(connection, walk)
             connection.execute(_ADOPT_HEADS)
             return adopted
 
@@ -201,3 +199,16 @@ class Ledger:
                 "INSERT INTO exports (path, ids, bytes, sha256, exported_at) VALUES (?, ?, ?, ?, ?)",
                 (path, ids, size, sha256, time.time()),
             )
+
+
+def _enter(connection: Transaction, walk: Walk) -> None:
+    texts = [text_of(position) for position in (walk.until, walk.after, walk.head)]
+    connection.execute(
+        "INSERT INTO walks (walk, number, until, cursor, after, head, state, begun_at)"
+        " VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM walks), ?, ?, ?, ?, ?, ?)",
+        (walk.walk, texts[0], walk.cursor, texts[1], texts[2], walk.state, time.time()),
+    )
+
+
+def _end(connection: Transaction, walk: str, state: str) -> None:
+    connection.execute("UPDATE walks SET state = ?, ended_at = ? WHERE walk = ?", (state, time.time(), walk))

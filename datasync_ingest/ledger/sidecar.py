@@ -66,6 +66,9 @@ _SCHEMA = """
 """
 
 
+Transaction = sqlite3.Connection
+
+
 class Sidecar:
     """One open SQLite file under one lock."""
 
@@ -116,7 +119,7 @@ class Sidecar:
             raise _named(error, self._path) from error
 
     @contextmanager
-    def atomic(self) -> Iterator[sqlite3.Connection]:
+    def atomic(self) -> Iterator[Transaction]:
         """One transaction: all of it, or none of it. Raises DiskFullError, LedgerDamagedError, DataDirectoryError."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")

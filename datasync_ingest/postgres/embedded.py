@@ -25,15 +25,23 @@ class EmbeddedServer:
         self._home = home
         self._say = say
         self._reviving: threading.Thread | None = None
+        self._is_settled = False
+        self._asking = threading.Lock()
 
     def revive(self) -> None:
-        """Starts it again if it has died. Returns at once; whoever waits for the database goes on when it is there."""
-        if self._reviving is None or not self._reviving.is_alive():
-            self._reviving = threading.Thread(target=self._start_again, name="revive PostgreSQL", daemon=True)
-            self._reviving.start()
+        """Starts it again if it has died. Returns at once; whoever waits for the database goes on when it is there.
+
+        Any thread may ask for it; after `settle` nothing happens.
+        """
+        with self._asking:
+            if not self._is_settled and (self._reviving is None or not self._reviving.is_alive()):
+                self._reviving = threading.Thread(target=self._start_again, name="revive PostgreSQL", daemon=True)
+                self._reviving.start()
 
     def settle(self) -> None:
         """Waits for what `revive` began."""
+        with self._asking:
+            self._is_settled = True
         if self._reviving is not None:
             self._reviving.join()
 

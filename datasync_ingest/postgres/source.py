@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -57,17 +58,32 @@ class Holdings:
     rejected: int
 
 
+class Waits(Protocol):
+    """Whoever calls a function that may block for long, and returns its result."""
+
+    def __call__(self, work: Callable[[], T], /) -> T: ...
+
+
+def _at_once(work: Callable[[], T]) -> T:
+    return work()
+
+
 class SourceDatabase:
     """The main process's connection. It holds the advisory lock that keeps a second run out.
 
-    A lost connection is made again, and the lock taken again, for as long as `patience_s` says.
+    A lost connection is made again, and the lock taken again, for as long as `patience_s` says. `waits` runs each
+    question; where it raises while one is under way, that one is left behind and nothing more can be asked.
     """
 
-    def __init__(self, conninfo: str, *, patience_s: float, waiting: Callable[[str], None]) -> None:
+    def __init__(
+        self, conninfo: str, *, patience_s: float, waiting: Callable[[str], None], waits: Waits = _at_once
+    ) -> None:
         self.patience_s = patience_s
         self._conninfo = conninfo
         self._waiting = waiting
+        self._waits = waits
         self._holds_lock = False
+        self._is_asking = False
         self._connection: Connection | None = None
 
     def __enter__(self) -> SourceDatabase:
@@ -77,7 +93,11 @@ class SourceDatabase:
         self.close()
 
     def close(self) -> None:
-        """Idempotent; never raises. Releases the lock."""
+        """Idempotent; never raises. Releases the lock; with a question that was left behind, the process's end does."""
+        if not self._is_asking:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(psycopg2.Error):
@@ -122,8 +142,19 @@ class SourceDatabase:
     def _ask(self, question: Callable[[Cursor], T]) -> T:
         """Runs `question` in a transaction of its own, again after a lost connection.
 
-        Raises DatabaseError, DatabaseRefusedError, DatabaseUnreachableError, DiskFullError, AlreadyRunningError.
+        Raises DatabaseError, DatabaseRefusedError, DatabaseUnreachableError, DiskFullError, AlreadyRunningError, and
+        what `waits` raises.
         """
+        self._is_asking = True
+        return self._waits(partial(self._answer, question))
+
+    def _answer(self, question: Callable[[Cursor], T]) -> T:
+        try:
+            return self._patiently(question)
+        finally:
+            self._is_asking = False
+
+    def _patiently(self, question: Callable[[Cursor], T]) -> T:
         deadline = time.monotonic() + self.patience_s
         while True:
             try:
@@ -134,7 +165,7 @@ class SourceDatabase:
                 if not is_connection_trouble(error) or time.monotonic() > deadline:
                     raise named(error) from error
                 self._waiting(f"database: {first_line(error)}")
-                self.close()
+                self._disconnect()
 
     def _connected(self) -> Connection:
         if self._connection is None:

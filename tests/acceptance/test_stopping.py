@@ -8,10 +8,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 
 import psutil
+import psycopg2
 import pytest
 
 from datasync_ingest.pools.processes import PAGES_QUEUED_PER_WORKER
@@ -97,6 +98,31 @@ def test_a_stop_during_the_wait_for_the_rate_limit_is_prompt(simulator: Start, w
     process.communicate(timeout=20)
     assert process.returncode == 130
     assert time.monotonic() - began < 5, "it waits for a window that turns in ten minutes"
+
+
+@pytest.mark.parametrize("when", ["at the start", "at the end"])
+def test_a_stop_is_seen_while_the_database_does_not_answer(
+    when: str, simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    api = simulator(events=5_000, latency_ms=40)
+    flags = ("--batch-size", "250")
+    process = start_and_wait(workplace, 3, api, *flags)
+    if when == "at the start":
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    with closing(psycopg2.connect(database.conninfo)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE rejected_events IN ACCESS EXCLUSIVE MODE")  # in the way of the books, not of pages
+        if when == "at the start":
+            process = workplace.start("ingest", *flags, API_BASE_URL=api.url)
+        until(partial(waiting_backends, database), what="a run that waits for the database")
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=50)
+        assert process.returncode == 130, err
+        assert time.monotonic() - began < 10, "PostgreSQL's lock_timeout is 60 s"
+        assert workplace.completed_pages() == 20 or when == "at the start"
+    workplace.ingest(*flags, API_BASE_URL=api.url)
+    require_exact(workplace, database, api)
 
 
 def test_a_second_signal_ends_it_at_once_and_still_loses_nothing(

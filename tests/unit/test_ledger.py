@@ -13,6 +13,7 @@ import pytest
 from datasync_ingest.errors import AlreadyRunningError, DataDirectoryError, IngestError, LedgerDamagedError
 from datasync_ingest.ledger import FILE_NAME, SCHEMA_VERSION, Ledger, Walk, set_aside
 from datasync_ingest.messages import CompletedPage, Counts, PageId, Position, RawPage, Receipt
+from datasync_ingest.plan import rebuilt
 
 WALK = Walk("w1", until=Position(None, "u"), cursor=None, after=None, head=None, state="active")
 
@@ -73,14 +74,23 @@ def test_pages_of_the_database_rebuild_a_lost_sidecar(tmp_path: Path) -> None:
         for walk in ("a", "b")
         for n in (1, 0, 2)
     ]
+    walks = rebuilt(pages, [])
     with Ledger.open(tmp_path, purpose="test") as ledger:
-        assert ledger.adopt_pages(pages) == 6
+        assert ledger.adopt_pages(pages, walks) == 6
         assert ledger.adopt_pages(pages) == 0
-        assert {(walk.walk, walk.head, walk.state) for walk in ledger.walks()} == {
-            ("a", Position(9, "a"), "active"),
-            ("b", Position(9, "b"), "active"),
-        }
+        assert ledger.walks() == walks
         assert [page.page.sequence for page in ledger.pages("a")] == [0, 1, 2]
+
+
+def test_a_branch_takes_the_head_that_its_walk_has_by_then(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        ledger.begin(WALK)
+        ledger.complete(raw_page(0), receipt(0))
+        ledger.branch("w1", "diverged", Walk("w2", None, "c1", Position(98, "last"), None, "active"))
+        assert [(walk.walk, walk.state, walk.head) for walk in ledger.walks()] == [
+            ("w1", "diverged", Position(99, "first")),
+            ("w2", "active", Position(99, "first")),
+        ]
 
 
 def test_facts_are_kept_by_name(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -14,6 +15,7 @@ from datasync_ingest.messages import CompletedPage, Counts, PageAddress, PageFac
 from datasync_ingest.plan import (
     ACTIVE,
     FINISHED,
+    SUPERSEDED,
     Plan,
     Rewalk,
     SoFar,
@@ -22,6 +24,8 @@ from datasync_ingest.plan import (
     is_over,
     next_plan,
     onward,
+    rebuilt,
+    superseded,
 )
 from datasync_ingest.walk import DivergedError, follow
 
@@ -318,3 +322,86 @@ def test_a_position_survives_its_text(timestamp_ms: int | None, event_id: str) -
 
 def test_page_ids_are_short_in_sentences() -> None:
     assert str(PageId("0123456789abcdef", 12)) == "01234567/12"
+
+
+def pages_of(walk: str, first: int, length: int, sequences: Sequence[int], *, after: int | None = None):
+    """Pages of one event each, from position `first` downwards, of which these are in the database."""
+    found = []
+    for sequence in sequences:
+        at = first - sequence
+        before = None if sequence == 0 and after is None else Position(at + 1, f"e{at + 1}")
+        found.append(
+            CompletedPage(
+                PageId(walk, sequence),
+                cursor=None if before is None else f"c{at + 1}",
+                next_cursor=f"c{at}",
+                ends_walk=sequence == length - 1,
+                limit=1,
+                received=1,
+                after=before,
+                first=Position(at, f"e{at}"),
+                last=Position(at, f"e{at}"),
+                counts=Counts(1, 1),
+            )
+        )
+    return found
+
+
+def at(place: int) -> Position:
+    return Position(place, f"e{place}")
+
+
+def test_a_rebuilt_walk_goes_on_down_to_what_a_finished_one_has_read() -> None:
+    walks = rebuilt([*pages_of("new", 20, 20, range(3)), *pages_of("full", 10, 10, range(10))], [])
+    assert walks == [
+        Walk("full", None, None, None, at(10), FINISHED),
+        Walk("new", at(10), None, None, at(20), ACTIVE),
+    ]
+
+
+def test_a_rebuilt_walk_that_was_given_up_is_not_gone_on_with() -> None:
+    walks = rebuilt([*pages_of("expired", 10, 10, range(3)), *pages_of("full", 12, 12, range(12))], [])
+    assert [(walk.walk, walk.state) for walk in walks] == [("expired", SUPERSEDED), ("full", FINISHED)]
+
+
+def test_a_walk_that_another_data_directory_gave_up_is_not_gone_on_with() -> None:
+    own = Walk("own", None, None, None, at(12), FINISHED)
+    assert [walk.state for walk in rebuilt(pages_of("theirs", 10, 10, range(3)), [own])] == [SUPERSEDED]
+
+
+def test_a_rebuilt_branch_begins_where_it_did() -> None:
+    pages = [*pages_of("diverged", 20, 20, [0, 1, 5]), *pages_of("branch", 18, 18, range(4), after=19)]
+    walks = rebuilt(pages, [])
+    assert Walk("branch", None, "c19", at(19), at(18), ACTIVE) in walks
+    plan = next_plan(walks, lambda walk: [page for page in pages if page.page.walk == walk], SoFar())
+    assert plan is not None
+    assert (plan.walk.walk, plan.sequence, plan.after) == ("diverged", 2, at(19))
+
+
+def test_a_rebuilt_walk_without_its_first_page_begins_at_the_newest_event() -> None:
+    pages = pages_of("late", 10, 10, [1, 2])
+    (walk,) = rebuilt(pages, [])
+    assert walk == Walk("late", None, None, None, None, ACTIVE)
+    assert onward(walk, pages).cursor is None
+
+
+def test_of_rebuilt_walks_none_goes_on_below_one_that_has_come_to_its_end_since() -> None:
+    walks = rebuilt([*pages_of("newer", 12, 12, range(2)), *pages_of("older", 10, 10, range(3))], [])
+    assert [walk.walk for walk in walks] == ["older", "newer"]
+    assert superseded(walks) == []
+    ended = [walks[0], dataclasses.replace(walks[1], state=FINISHED)]
+    assert superseded(ended) == [walks[0]]
+
+
+def test_what_is_new_is_read_down_to_the_newest_finished_walk() -> None:
+    walks = [Walk("own", None, None, None, at(12), FINISHED), Walk("theirs", None, None, None, at(10), FINISHED)]
+    plan = next_plan(walks, lambda _: [], SoFar())
+    assert plan is not None
+    assert plan.walk.until == at(12)
+
+
+def test_a_walk_that_was_asked_for_says_so_and_not_that_anything_is_missing() -> None:
+    walks = [Walk("own", None, None, None, at(12), FINISHED)]
+    plan = next_plan(walks, lambda _: [], SoFar(topped_up=True), Rewalk.ALWAYS)
+    assert plan is not None
+    assert plan.reason == "everything once more, as --rewalk says"

@@ -248,15 +248,26 @@ def test_a_full_spool_takes_one_page_before_its_cursor_dies(scene: Scene) -> Non
     assert scene.offer(waited_s=LONGEST_WAIT_S)
 
 
-def test_when_stopping_a_page_waits_for_a_worker_and_the_spool_stays_where_it_is(scene: Scene) -> None:
+def test_when_stopping_a_page_goes_behind_those_of_the_spool_which_stay_where_they_are(scene: Scene) -> None:
     scene.offer()
     scene.offer()
     scene.clock.now = STALL_S
     scene.offer()
     scene.feeder.stopping = True
-    assert not scene.offer(waited_s=LONGEST_WAIT_S)
+    assert scene.offer(), "no worker would get it before the next run"
     scene.commit()
     scene.feeder.refill()
     assert scene.pool.pages == 1
     assert scene.feeder.spool_rest() == 1
-    assert [one.page.sequence for one in scene.ledger.known("w1")] == [0, 1, 2]
+    assert [one.page.sequence for one in scene.ledger.known("w1")] == [0, 1, 2, 3]
+
+
+def test_when_stopping_a_page_waits_for_a_worker_where_there_is_no_spool(scene: Scene) -> None:
+    scene.offer()
+    scene.offer()
+    scene.feeder.stopping = True
+    scene.clock.now = 2 * STALL_S
+    assert not scene.offer(waited_s=LONGEST_WAIT_S)
+    scene.commit()
+    assert scene.offer()
+    assert scene.feeder.waiting == 0
