@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Copier:
-    """Owns no resource: it moves values between rooms that its caller opened and will close."""
+    """Moves values between rooms that its caller opened and will close; `close` ends what it has begun itself."""
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from .books import Balance
 from .errors import ConfigurationError, DiskFullError, IncompleteError
 from .ledger import Ledger
+from .plan import ACTIVE, FINISHED
 from .postgres.database import database
 from .postgres.ids import copy_ids
 from .postgres.source import SourceDatabase
@@ -94,6 +95,11 @@ def _events(ledger: Ledger, conninfo: str, say: Callable[[str], None], *, incomp
     with SourceDatabase(conninfo, patience_s=PATIENCE_S, waiting=say) as source:
         balance = Balance(source.holdings(), ledger.fact("total"))
     events, total = balance.holdings.events, balance.total or 0
+    if balance.total is None and not incomplete and (reason := _unfinished(ledger)):
+        raise IncompleteError(
+            f"{reason}, and the API tells no total to hold the table against. No file was written.",
+            hint="Run bin/ingest again; it goes on from where it ended. --incomplete writes what there is.",
+        )
     if events < total and not incomplete:
         raise IncompleteError(
             f"The table holds {events:,} events and the API has {total:,}: {total - events:,} are missing"
@@ -101,6 +107,14 @@ def _events(ledger: Ledger, conninfo: str, say: Callable[[str], None], *, incomp
             hint="Run bin/ingest again; it goes on from where it ended. --incomplete writes what there is.",
         )
     return events
+
+
+def _unfinished(ledger: Ledger) -> str:
+    """What the sidecar knows to be undone; empty where it knows of nothing."""
+    if count := ledger.spool.waiting + len(ledger.spool.poisoned()):
+        return f"{count:,} fetched pages are not in the table yet"
+    states = {walk.state for walk in ledger.walks()}
+    return "" if FINISHED in states and ACTIVE not in states else "The last walk has not come to its end"
 
 
 def _to_file(path: Path, copy: Callable[[BinaryIO], _Output]) -> _Output:

@@ -130,6 +130,7 @@ def _reconciled(settings: Settings, intent: Intent, ledger: Ledger, source: Sour
     holdings = reconcile(ledger, source, settings.source, adopt=intent.adopt, fresh=intent.fresh)
     if intent.retry_rejected:
         again = source.reread()
+        ledger.recount(source.pages())
         _log.info("%d rejected events have a row now, %d repaired ones are whole", again.accepted, again.mended)
         holdings = source.holdings()
     source.patience_s = settings.db_patience

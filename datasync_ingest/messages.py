@@ -82,6 +82,12 @@ class RawPage:
     body: bytes = field(repr=False)
 
 
+class Fetches(Protocol):
+    """Whoever turns an address into a whole page."""
+
+    def fetch(self, address: PageAddress) -> RawPage: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """The books of a page: received = inserted + already_there + rejected; `repaired` counts among the first two."""

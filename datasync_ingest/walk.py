@@ -7,7 +7,7 @@ from collections.abc import Iterator, Set
 from typing import Protocol
 
 from .errors import CursorExpiredError
-from .messages import KnownPage, PageAddress, PageFacts, PageId, Position, RawPage
+from .messages import Fetches, KnownPage, PageAddress, PageFacts, PageId, Position, RawPage
 from .plan import Plan
 
 
@@ -17,12 +17,6 @@ class DivergedError(Exception):
     def __init__(self, at: Plan) -> None:
         super().__init__(f"walk {at.walk.walk[:8]} does not continue at page {at.sequence} as it did before")
         self.at = at
-
-
-class Fetches(Protocol):
-    """Whoever turns an address into a whole page."""
-
-    def fetch(self, address: PageAddress) -> RawPage: ...
 
 
 class Renews(Protocol):

@@ -16,10 +16,10 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import CursorExpiredError, PageContradictionError
-from ..messages import PageAddress, PageFacts, RawPage
+from ..messages import Fetches, PageAddress, PageFacts, RawPage
 from .dates import http_date
 
 LIFE_S = 116.0  # as the API documents it, for answers that do not say
@@ -102,12 +102,6 @@ class CursorClock:
             return True
         _, received_at, served, life_s = self._latest
         return max(self._clock() - received_at, self.server_now() - served) >= life_s
-
-
-class Fetches(Protocol):
-    """Whoever turns an address into a whole page."""
-
-    def fetch(self, address: PageAddress) -> RawPage: ...
 
 
 class Renewal:

@@ -155,6 +155,16 @@ class Ledger:
             connection.execute(_ADOPT_HEADS)
             return adopted
 
+    def recount(self, pages: Iterable[CompletedPage]) -> None:
+        """Takes over the counts that the database has of marked pages by now."""
+        counts = [(page.page, page.counts) for page in pages]
+        with self._sidecar.atomic() as connection:
+            connection.executemany(
+                "UPDATE pages SET inserted = ?, already_there = ?, rejected = ?, repaired = ?"
+                " WHERE walk = ? AND sequence = ?",
+                [(c.inserted, c.already_there, c.rejected, c.repaired, p.walk, p.sequence) for p, c in counts],
+            )
+
     def pages(self, walk: str | None = None) -> list[CompletedPage]:
         """The completed pages of one walk, or of all, in the order of their sequence."""
         condition = "" if walk is None else " WHERE walk = ?"

@@ -83,7 +83,7 @@ class PageStore:
         insert = self._insert_plainly
         while True:
             try:
-                return self._attempt(page, decoded, insert, waiting)
+                return self._attempt(page, decoded, insert, waiting, patience_s=deadline - self._clock())
             except (psycopg2.Error, ValueError, OverflowError) as error:
                 self._roll_back()
                 if is_data_error(error) and insert == self._insert_plainly:
@@ -104,12 +104,20 @@ class PageStore:
             with suppress(psycopg2.Error):
                 connection.close()
 
-    def _attempt(self, page: RawPage, decoded: DecodedPage, insert: _Insert, waiting: Callable[[str], None]) -> Written:
+    def _attempt(
+        self,
+        page: RawPage,
+        decoded: DecodedPage,
+        insert: _Insert,
+        waiting: Callable[[str], None],
+        *,
+        patience_s: float,
+    ) -> Written:
         if self._connection is None:
             self._connection = connect_patiently(
                 self._conninfo,
                 application_name=self._application_name,
-                patience_s=self._patience_s,
+                patience_s=patience_s,
                 waiting=waiting,
                 sleep=self._sleep,
                 clock=self._clock,
@@ -209,7 +217,7 @@ def _page_values(page: RawPage) -> tuple[str | int | bool | None, ...]:
 def _stored_counts(cursor: Cursor, page: PageId) -> Counts:
     cursor.execute(_STORED_COUNTS, (page.walk, page.sequence))
     row = cursor.fetchone()
-    assert row is not None, "ON CONFLICT DO NOTHING found the page, and no statement ever deletes a committed one"
+    assert row is not None, "ON CONFLICT DO NOTHING found the page, and only its own transaction may take it away"
     return Counts(*row)
 
 

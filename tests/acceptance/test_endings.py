@@ -15,7 +15,7 @@ import pytest
 from psycopg2.extensions import make_dsn
 
 from datasync_ingest.simulator.process import SimulatorProcess
-from tests.harness import Database, Ended, Workplace
+from tests.harness import Database, Ended, Workplace, kill, until
 from tests.servers import password_server
 
 Start = Callable[..., SimulatorProcess]
@@ -156,6 +156,14 @@ def nothing_ingested(scene: Scene) -> Ended:
     return scene.workplace.run("export-ids")
 
 
+def export_of_an_unfinished_walk(scene: Scene) -> Ended:
+    scene.api.options(total="off", latency_ms=50)
+    process = scene.workplace.start("ingest", "--batch-size", "50", API_BASE_URL=scene.api.url)
+    until(lambda: scene.workplace.completed_pages() >= 2, what="two pages")
+    kill(process)
+    return scene.workplace.run("export-ids")
+
+
 def unwritable_export(scene: Scene) -> Ended:
     assert scene.run().code == 0
     return scene.workplace.run("export-ids", "-o", "no/such/directory/ids.txt")
@@ -185,6 +193,7 @@ ENDINGS: dict[Callable[[Scene], Ended], tuple[int, str, str]] = {
     unknown_flag: (2, "unrecognized arguments: --frehs", "usage"),
     lasting_contradiction: (3, "contradicts itself", "what was committed stays"),
     nothing_ingested: (5, "Nothing was ingested", "Run bin/ingest first"),
+    export_of_an_unfinished_walk: (5, "The last walk has not come to its end", "--incomplete"),
     unwritable_export: (2, "cannot be written", "-o"),
 }
 

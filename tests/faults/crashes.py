@@ -1,9 +1,11 @@
-"""Crashes at named points: the run's processes import `crashing/sitecustomize.py`, which kills one of them there."""
+"""What is done from inside: the run's processes import `inside/sitecustomize.py`, which kills one of them at a named
+point, or steps their wall clock."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -13,8 +15,10 @@ from tests.faults.site import Site
 from tests.faults.strikes import Strike
 from tests.harness import TOP, until
 
-_HOOK = Path(__file__).parent / "crashing"
+_HOOK = Path(__file__).parent / "inside"
 _MARK = "crashed"
+_STEP = "clock"
+CLOCK_STEPS = "the wall clock steps"
 WORKERS = 2
 # The crash -> when and where: `sitecustomize.POINTS` says what is called there, and the number which call it is.
 _PLACES = {
@@ -36,14 +40,29 @@ _PLACES = {
 
 
 def environment(strike: str, folder: Path) -> Mapping[str, str]:
-    """What has a run crash as `strike` says; nothing for other strikes."""
-    if strike not in _PLACES:
-        return {}
-    return {
-        "PYTHONPATH": f"{_HOOK}:{TOP}",
-        "CRASH_AT": _PLACES[strike],
-        "CRASH_MARK": str(folder / _MARK),
-    }
+    """What has a run crash as `strike` says, or its clock step; nothing for other strikes."""
+    hook = {"PYTHONPATH": f"{_HOOK}:{TOP}"}
+    if strike == CLOCK_STEPS:
+        return {**hook, "CLOCK_STEP": str(folder / _STEP)}
+    if strike in _PLACES:
+        return {**hook, "CRASH_AT": _PLACES[strike], "CRASH_MARK": str(folder / _MARK)}
+    return {}
+
+
+def step_clock(site: Site, chance: Random) -> None:
+    """The time of day is a day ahead for a while, then a day behind, and then right again."""
+    step = site.directory / _STEP
+    for seconds in (86_400, -86_400, 0):
+        half = step.with_suffix(".half")
+        half.write_text(str(seconds))
+        half.rename(step)
+        until(
+            partial(_has_moved_on, site, site.workplace.completed_pages() + 3), what="pages after a step of the clock"
+        )
+
+
+def _has_moved_on(site: Site, pages: int) -> bool:
+    return site.run.ended or site.workplace.completed_pages() >= pages
 
 
 def wait_for_crash(site: Site, chance: Random) -> None:

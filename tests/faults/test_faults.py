@@ -15,7 +15,7 @@ from datasync_ingest.pools.processes import PAGES_QUEUED_PER_WORKER
 from datasync_ingest.simulator.damage import DAMAGES
 from datasync_ingest.simulator.faults import ANSWER_FAULTS
 from tests.disks import fill, small_disk
-from tests.faults.crashes import CRASHES, WORKERS, environment
+from tests.faults.crashes import CLOCK_STEPS, CRASHES, WORKERS, environment, step_clock
 from tests.faults.site import Site
 from tests.faults.sites import SharedServer, embedded_site, shared_server, shared_site
 from tests.faults.strikes import DISK_FULL, STRIKES, fill_disk
@@ -56,6 +56,7 @@ PROCESSES = [
     Row("SIGTERM to the group", endings=frozenset({143})),
     Row("SIGHUP to the group", endings=frozenset({129})),
     Row("SIGSTOP past a cursor's life", SHORT, twice=1),  # the page that proves a renewed cursor
+    Row(CLOCK_STEPS, {"rate-limit": 10, "rate-window": 1, "reset-style": "epoch-ms"}),
 ]
 DATABASE = [
     Row("pg_terminate_backend"),
@@ -87,7 +88,7 @@ POINTS = [
     for name in CRASHES
 ]
 TABLE = [*PROCESSES, *DATABASE, *DISKS, *API, *POINTS]
-ALL_STRIKES = {**STRIKES, **CRASHES, DISK_FULL: fill_disk}
+ALL_STRIKES = {**STRIKES, **CRASHES, DISK_FULL: fill_disk, CLOCK_STEPS: step_clock}
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -144,3 +145,17 @@ def test_the_last_data_of_a_page_wins_in_every_reader() -> None:
         body = b'{"data": [], "x": ' + oddity + b', "d\\u0061ta": [{"id": "a"}], "hasMore": false}'
         assert [row.id for row in decode_page(body).rows] == ["a"]
         assert envelope.read(body).received == 1
+
+
+@pytest.mark.parametrize("member", [b'"name": "%s"', b'"properties": {"x": "%s"}', b'"other": "%s"'])
+def test_odd_characters_cost_memory_by_their_number_alone(member: bytes) -> None:
+    length = 200_000
+    body = b'{"data": [{"id": "a", %s}], "hasMore": false}' % (member % (b"\x01" * length))
+    tracemalloc.start()
+    try:
+        (row,) = decode_page(body).rows
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert row.id == "a"
+    assert peak < 40 * length

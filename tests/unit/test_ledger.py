@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 import subprocess
 import sys
@@ -91,6 +92,15 @@ def test_a_branch_takes_the_head_that_its_walk_has_by_then(tmp_path: Path) -> No
             ("w1", "diverged", Position(99, "first")),
             ("w2", "active", Position(99, "first")),
         ]
+
+
+def test_counts_of_marked_pages_are_taken_over_from_the_database(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        ledger.begin(WALK)
+        ledger.complete(raw_page(0), receipt(0))
+        ledger.complete(raw_page(1), receipt(1))
+        ledger.recount([dataclasses.replace(ledger.pages()[0], counts=Counts(5, 4, 1, 0, 1))])
+        assert [page.counts for page in ledger.pages()] == [Counts(5, 4, 1, 0, 1), Counts(5, 3, 1, 1, 2)]
 
 
 def test_facts_are_kept_by_name(tmp_path: Path) -> None:

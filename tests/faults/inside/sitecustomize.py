@@ -1,12 +1,15 @@
-"""Python imports this by itself where this folder is on PYTHONPATH: it kills one process at a named point of its work.
+"""Python imports this by itself where this folder is on PYTHONPATH: it does to a run what only its inside can do.
 
-CRASH_AT is `<point>:<when>:<count>`: before or after the count-th call, in one process, of what POINTS has for the
+It kills one process at a named point of its work: CRASH_AT is `<point>:<when>:<count>`: before or after the count-th call, in one process, of what POINTS has for the
 point. CRASH_MARK names a file: the process that makes it is the one that is killed, so that only one ever is.
+
+It steps the wall clock: CLOCK_STEP names a file with the seconds by which `time.time` is wrong from now on.
 """
 
 import importlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -62,6 +65,22 @@ def _crash(mark: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def step_clock_by(path: str) -> None:
+    """Puts what the file says on top of the time of day, from the moment at which it appears."""
+    right = time.time
+
+    def wrong() -> float:
+        try:
+            with open(path, encoding="ascii") as file:
+                return right() + float(file.read())
+        except (FileNotFoundError, ValueError):
+            return right()
+
+    time.time = wrong
+
+
+if "CLOCK_STEP" in os.environ:
+    step_clock_by(os.environ["CLOCK_STEP"])
 if "CRASH_AT" in os.environ:
     _point, _when, _count = os.environ["CRASH_AT"].split(":")
     crash_at(_point, _when, int(_count), os.environ["CRASH_MARK"])
