@@ -1,9 +1,10 @@
 """Python imports this by itself where this folder is on PYTHONPATH: it does to a run what only its inside can do.
 
-It kills one process at a named point of its work: CRASH_AT is `<point>:<when>:<count>`: before or after the count-th call, in one process, of what POINTS has for the
-point. CRASH_MARK names a file: the process that makes it is the one that is killed, so that only one ever is.
+It kills one process at a named point of its work. CRASH_AT is `<point>:<when>:<count>`: before or after the count-th
+call, in one process, of what POINTS has for the point. CRASH_MARK names a file: the process that makes it is the one
+that is killed, so that only one ever is.
 
-It steps the wall clock: CLOCK_STEP names a file with the seconds by which `time.time` is wrong from now on.
+It steps the wall clock. CLOCK_STEP names a file with the seconds by which `time.time` is wrong from now on.
 """
 
 import importlib
