@@ -14,6 +14,7 @@ from .feeding import Feeder
 from .ledger import Ledger
 from .messages import Failure, Poisoned, RawPage, Receipt, Waiting, WorkerMessage
 from .meter import Meter
+from .observing import NOBODY, Observer
 from .plan import FINISHED, Plan
 from .pools import Pool
 from .progress import Display
@@ -47,6 +48,7 @@ class Copier:
         wake: Wake,
         in_trouble: Callable[[], None],
         after_trouble: Callable[[], None],
+        observer: Observer = NOBODY,
     ) -> None:
         self._stop_grace_s = settings.stop_grace
         self._fetcher = fetcher
@@ -59,6 +61,7 @@ class Copier:
         self._wake = wake
         self._in_trouble = in_trouble
         self._after_trouble = after_trouble
+        self._observer = observer
         self._feeder = Feeder(
             pool,
             ledger.spool,
@@ -133,7 +136,9 @@ class Copier:
             self._show()
 
     def _show(self) -> None:
-        self._display.show(self._meter.snapshot(self._pool.pages, self._feeder.waiting))
+        snapshot = self._meter.snapshot(self._pool.pages, self._feeder.waiting)
+        self._display.show(snapshot)
+        self._observer.shown(snapshot)
         self._remember(settled=False)
 
     def _remember(self, *, settled: bool) -> None:
@@ -175,6 +180,7 @@ class Copier:
         page = self._feeder.received(receipt.page)
         if page is not None and self._ledger.complete(page, receipt):
             self._meter.committed(receipt)
+            self._observer.committed(page, receipt)
 
 
 def _error(failure: Failure) -> IngestError:

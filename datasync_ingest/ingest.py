@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,11 @@ from .api.fetching import PageFetcher
 from .books import reconcile
 from .copying import FETCHING_FACT, Copier
 from .errors import LedgerDamagedError
+from .history import History
 from .key_clock import KEY_FACT, KeyClock
 from .ledger import Ledger, set_aside
 from .meter import Meter
+from .observing import Observer, Observers
 from .plan import Rewalk
 from .pools import DEFAULT_POOL, POOLS
 from .postgres.database import Database, database
@@ -46,7 +49,7 @@ class Intent:
     writer: str = DEFAULT_WRITER
 
 
-def run(settings: Settings, intent: Intent, display: Display) -> Summary:
+def run(settings: Settings, intent: Intent, display: Display, observers: Sequence[Observer] = ()) -> Summary:
     """Copies every event that the API has and the database has not, walk after walk, until nothing is left to walk.
 
     The summary's balance says whether the books are complete. Raises an IngestError for every other ending; what was
@@ -58,11 +61,13 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
         wake = enter(closing(Wake()))
         stop = enter(stop_on_signals(wake))
         ledger = enter(_ledger(settings, intent))
-        ending = enter(ledger.run())
+        ending = enter(ledger.run(settings.shown()))
+        history = enter(History(ledger, ending.run))
         served = enter(database(settings, say=_log.info))
         source = enter(_source(served, stop))
         holdings = _reconciled(settings, intent, ledger, source)
-        fetcher = enter(closing(PageFetcher(settings)))
+        observer = Observers([history, *observers])
+        fetcher = enter(closing(PageFetcher(settings, observe=observer.requested)))
         fetcher.restore(ledger.fact(FETCHING_FACT))
         key_clock = KeyClock(ledger, key)
         meter = Meter(holdings, fetcher.activity, fetcher.pacer, key_clock, total=ledger.fact("total"))
@@ -80,6 +85,7 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
             wake=wake,
             in_trouble=served.revive,
             after_trouble=source.check,
+            observer=observer,
         )
         enter(closing(copier))
         stop.defer()
@@ -91,7 +97,9 @@ def run(settings: Settings, intent: Intent, display: Display) -> Summary:
             _log.info("%d pages are in the spool: they are written first", ledger.spool.waiting)
         balance = Walking(ledger, source, copier, meter, intent.rewalk).until_balanced()
         ending.exit_code, ending.sentence = balance.verdict()
-        return meter.summary(balance, demo=settings.demo)
+        summary = meter.summary(balance, demo=settings.demo)
+        ending.summary = summary.as_json()
+        return summary
 
 
 def _source(served: Database, stop: StopRequest) -> SourceDatabase:

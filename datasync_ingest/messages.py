@@ -154,6 +154,27 @@ class CompletedPage(KnownPage):
 
 
 @dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """One request to the API, and what came of it.
+
+    `at` is when it was sent, epoch seconds; `seconds` until its body was whole, or it failed. `status` is None where no
+    answer came; `size` is the inflated body's, in bytes. `attempt` counts the requests for this page from 1. `outcome`
+    is a word: `page`, `limited` (429), `probe`, or why it was no use; `detail` a sentence, empty for a page.
+    """
+
+    page: PageId
+    attempt: int
+    at: float
+    seconds: float
+    status: int | None
+    outcome: str
+    size: int = 0
+    cached: bool = False
+    request_id: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A worker says which page it is about to touch, so that its death counts against that page alone."""
 

@@ -91,6 +91,7 @@ class Meter:
             rejected=self.counts.rejected,
             key_left_s=key_left_s,
             waiting=self._waiting(),
+            seconds=self._activity.seconds(),
         )
 
     def summary(self, balance: Balance, *, demo: bool) -> Summary:

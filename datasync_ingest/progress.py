@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
@@ -27,7 +27,8 @@ class Snapshot:
     """How the run stands at one moment. Durations are seconds; None is unknown.
 
     `committed` counts events in the table, `initial` those that were there when the run began; `rate` is events
-    received a second; `waiting` says what holds the run, empty when nothing does.
+    received a second; `waiting` says what holds the run, empty when nothing does. `seconds`: where the walk's time
+    went, by cause.
     """
 
     committed: int
@@ -42,6 +43,7 @@ class Snapshot:
     rejected: int
     key_left_s: float | None
     waiting: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def standing(self) -> str:
         """Half a sentence for the one who stops a run."""

@@ -174,6 +174,10 @@ class Settings:
         convert=_one_of("text", "json"),
     )
 
+    def shown(self) -> dict[str, str]:
+        """Every setting by its variable, as text and without a secret."""
+        return {str(entry.metadata["variable"]): str(getattr(self, entry.name)) for entry in setting_fields()}
+
     @property
     def origin(self) -> str:
         """Scheme and authority, on which `/health` and `/internal` hang."""
@@ -309,6 +313,11 @@ def _database(environment: Mapping[str, str]) -> Secret | None:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def wants_colour() -> bool:
+    """Whether the user has not said otherwise, https://no-color.org."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def environment() -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from .activity import DATABASE, FETCHING, RATE_LIMIT, SERVER
 from .books import Balance
@@ -40,6 +41,24 @@ class Summary:
         title = "Complete." if self.balance.complete else missing
         lines = [title, *(f"  {name:<{width}}  {value}" for name, value in rows), *self._next()]
         return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for machines; counts are events, durations seconds."""
+        balance = self.balance
+        return {
+            "complete": balance.complete,
+            "missing": balance.missing,
+            "total": balance.total,
+            "events_in_table": balance.holdings.events,
+            "rejected_in_all": balance.holdings.rejected,
+            **asdict(self.counts),
+            "pages": self.pages,
+            "requests": self.requests,
+            "retries": self.retries,
+            "answered_429": self.limited,
+            "elapsed_s": round(self.elapsed_s, 3),
+            "seconds_by_cause": {cause: round(seconds, 3) for cause, seconds in self.seconds.items()},
+        }
 
     def _events(self) -> list[tuple[str, str]]:
         total = self.balance.total

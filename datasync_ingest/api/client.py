@@ -26,13 +26,17 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer with its inflated body; times are the client's monotonic clock, in seconds."""
+    """An answer with its inflated body; times are the client's monotonic clock, in seconds.
+
+    `received_at` is when the headers came, `read_at` when the body was whole.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     sent_at: float
     received_at: float
+    read_at: float
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)
@@ -62,7 +66,7 @@ class ApiClient:
             ) as answer:
                 received_at = self._clock()
                 body = self._body(answer, deadline=received_at + BODY_TIMEOUT_S)
-                return Response(answer.status_code, answer.headers, body, sent_at, received_at)
+                return Response(answer.status_code, answer.headers, body, sent_at, received_at, self._clock())
         except requests.RequestException as error:
             raise Fault(_sentence(error)) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:

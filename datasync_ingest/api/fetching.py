@@ -23,6 +23,7 @@ from .outcomes import Answered, Fault, Outcome, PageFault, TooLarge, outcome_of
 from .pacing import Pacer
 from .patience import Trouble
 from .reading import envelope_of, page_of, said
+from .telling import Observe, Telling, nobody
 
 START_PATIENCE_S = 30.0
 PAST_CACHE = 10  # other URLs for the same page that are tried to get past the server's cache
@@ -46,6 +47,7 @@ class PageFetcher:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
         client: ApiClient | None = None,
+        observe: Observe = nobody,
     ) -> None:
         self.limit = settings.batch_size
         self.activity = Activity(clock)
@@ -57,6 +59,7 @@ class PageFetcher:
         self._clock = clock
         self._jitter = jitter
         self.cursors = CursorClock(clock=clock)
+        self._telling = Telling(observe, clock=clock)
         self._narrowing = Narrowing()
         self._any_page = False
         self._past_cache = 0
@@ -90,10 +93,12 @@ class PageFetcher:
         API_PATIENCE (later).
         """
         self._past_cache = 0
+        self._telling.new_page()
         trouble, doubt = self._patience(), _Doubt()
         while True:
             try:
-                page = self._attempt(address)
+                with self._telling.request(address.page):
+                    page = self._attempt(address)
             except Fault as fault:
                 self.activity.count("retries")
                 if self._doubts(address, doubt, fault):
@@ -145,8 +150,10 @@ class PageFetcher:
         self._await_turn()
         self.pacer.started()
         self.activity.count("requests")
+        self._telling.sent()
         with self.activity.during(FETCHING):
             response = self._client.get(self._url, parameters)
+        self._telling.answered(response)
         self.cursors.answered(response.headers, response.received_at)
         if outcome_of(response.status, response.body) is not Outcome.LIMITED:
             self.pacer.answered(response.headers, response.received_at)
@@ -220,7 +227,8 @@ class PageFetcher:
         self._probes += 1
         parameters = {"limit": str(1 + self._probes % 50)}  # another URL each time: the server's cache proves nothing
         try:
-            response = self._request(page, parameters)
+            with self._telling.request(page, good="probe"):
+                response = self._request(page, parameters)
             works = response is not None and response.status == 200 and response.header("X-Cache") != "HIT"
             works = works and response is not None and envelope_of(response.body).received > 0
         except Fault:

@@ -1,7 +1,17 @@
 """The SQLite sidecar: which pages of which walks are completed, so that a restart goes on and never begins again."""
 
-from .ledger import Ledger, Walk
+from .ledger import Incident, Ledger, Sample, Walk
 from .sidecar import FILE_NAME, SCHEMA_VERSION, set_aside
 from .spool import PoisonedPage, Spool
 
-__all__ = ["FILE_NAME", "SCHEMA_VERSION", "Ledger", "PoisonedPage", "Spool", "Walk", "set_aside"]
+__all__ = [
+    "FILE_NAME",
+    "SCHEMA_VERSION",
+    "Incident",
+    "Ledger",
+    "PoisonedPage",
+    "Sample",
+    "Spool",
+    "Walk",
+    "set_aside",
+]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import IngestError
-from ..messages import CompletedPage, KnownPage, Position, RawPage, Receipt
+from ..messages import CompletedPage, KnownPage, Position, RawPage, Receipt, RequestEnded
 from .rows import KNOWN, completed_page, known_page, page_row, position_of, text_of
 from .sidecar import Sidecar, Transaction
 from .spool import FORGET, Spool
 
-_INSERT_PAGE = "INSERT OR IGNORE INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_PAGE = f"""
+    INSERT OR IGNORE INTO pages ({KNOWN}, inserted, already_there, rejected, repaired, completed_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""  # noqa: S608
 _SELECT_PAGES = f"SELECT {KNOWN}, inserted, already_there, rejected, repaired FROM pages"  # noqa: S608
 _SELECT_KNOWN = f"SELECT {KNOWN} FROM pages WHERE walk = ? UNION ALL SELECT {KNOWN} FROM spool WHERE walk = ?"  # noqa: S608
 
@@ -38,12 +41,34 @@ class Walk:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How a run stood at one moment (epoch seconds), and where its time had gone by then, in seconds by cause."""
+
+    at: float
+    snapshot: Mapping[str, Any]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A warning or an error, as it was logged at that moment (epoch seconds) by a room, of a page where it had one."""
+
+    at: float
+    level: str
+    room: str
+    page: str | None
+    message: str
+
+
 @dataclass(slots=True)
 class RunEnding:
-    """How a run ended; to be said by the one who runs it, unless an IngestError says it."""
+    """How a run ended; to be said by the one who runs it, unless an IngestError says it. `run` is its number."""
 
+    run: int
     exit_code: int = 1
     sentence: str = "unexpected error"
+    summary: Mapping[str, Any] | None = None
 
 
 class Ledger:
@@ -51,6 +76,7 @@ class Ledger:
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
+        self._run: int | None = None
         self.spool = Spool(sidecar)
 
     @classmethod
@@ -130,6 +156,11 @@ class Ledger:
         )
         with self._sidecar.atomic() as connection:
             marked = connection.execute(_INSERT_PAGE, page_row(completed)).rowcount == 1
+            if marked:
+                connection.execute(
+                    "UPDATE pages SET run = ?, decode_s = ?, write_s = ? WHERE walk = ? AND sequence = ?",
+                    (self._run, receipt.decode_s, receipt.write_s, page.page.walk, page.page.sequence),
+                )
             if marked and page.page.sequence == 0:
                 connection.execute(
                     "UPDATE walks SET head = coalesce(head, ?) WHERE walk = ?", (text_of(page.first), page.page.walk)
@@ -185,22 +216,49 @@ class Ledger:
     # --- runs and exports ---
 
     @contextmanager
-    def run(self) -> Iterator[RunEnding]:
+    def run(self, options: Mapping[str, Any] | None = None) -> Iterator[RunEnding]:
         """Enters the block into the history of runs, with its ending; a run without one was killed."""
         with self._sidecar.atomic() as connection:
-            run = connection.execute("INSERT INTO runs (begun_at) VALUES (?)", (time.time(),)).lastrowid
-        ending = RunEnding()
+            run = connection.execute(
+                "INSERT INTO runs (begun_at, options) VALUES (?, ?)", (time.time(), json.dumps(options or {}))
+            ).lastrowid
+        self._run = run
+        ending = RunEnding(run or 0)
         try:
             yield ending
         except IngestError as error:
             ending.exit_code, ending.sentence = error.exit_code, str(error)
             raise
         finally:
+            summary = None if ending.summary is None else json.dumps(ending.summary)
             with self._sidecar.atomic() as connection:
                 connection.execute(
-                    "UPDATE runs SET ended_at = ?, exit_code = ?, ending = ? WHERE run = ?",
-                    (time.time(), ending.exit_code, ending.sentence, run),
+                    "UPDATE runs SET ended_at = ?, exit_code = ?, ending = ?, summary = ? WHERE run = ?",
+                    (time.time(), ending.exit_code, ending.sentence, summary, run),
                 )
+
+    def happened(
+        self,
+        run: int,
+        requests: Iterable[RequestEnded] = (),
+        samples: Iterable[Sample] = (),
+        incidents: Iterable[Incident] = (),
+    ) -> None:
+        """Adds to the history of a run."""
+        with self._sidecar.atomic() as connection:
+            connection.executemany(
+                "INSERT INTO requests (run, page, attempt, at, seconds, status, outcome, size, cached, request_id,"
+                " detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(run, str(one.page), *astuple(one)[1:]) for one in requests],
+            )
+            connection.executemany(
+                "INSERT INTO samples (run, at, snapshot, seconds) VALUES (?, ?, ?, ?)",
+                [(run, one.at, json.dumps(one.snapshot), json.dumps(one.seconds)) for one in samples],
+            )
+            connection.executemany(
+                "INSERT INTO incidents (run, at, level, room, page, message) VALUES (?, ?, ?, ?, ?, ?)",
+                [(run, *astuple(one)) for one in incidents],
+            )
 
     def exported(self, path: str, *, ids: int, size: int, sha256: str) -> None:
         """A complete export was written; `size` is bytes."""

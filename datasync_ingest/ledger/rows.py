@@ -23,7 +23,7 @@ def position_of(text: str | None) -> Position | None:
 
 
 def page_row(page: CompletedPage) -> tuple[object, ...]:
-    """The columns of `pages`."""
+    """KNOWN, the counts of `pages` but for `received`, and the time."""
     counts = page.counts
     return (
         page.page.walk,
@@ -33,13 +33,13 @@ def page_row(page: CompletedPage) -> tuple[object, ...]:
         page.ends_walk,
         page.limit,
         counts.received,
+        text_of(page.after),
+        text_of(page.first),
+        text_of(page.last),
         counts.inserted,
         counts.already_there,
         counts.rejected,
         counts.repaired,
-        text_of(page.after),
-        text_of(page.first),
-        text_of(page.last),
         time.time(),
     )
 

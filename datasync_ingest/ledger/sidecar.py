@@ -20,9 +20,7 @@ from ..errors import AlreadyRunningError, DataDirectoryError, DiskFullError, Led
 
 FILE_NAME = "ledger.sqlite3"
 LOCK_NAME = "ledger.lock"
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
+_FIRST = """
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE walks (
         walk TEXT PRIMARY KEY,
@@ -64,6 +62,38 @@ _SCHEMA = """
         sha256 TEXT NOT NULL, exported_at REAL NOT NULL
     );
 """
+_HISTORY = """
+    ALTER TABLE runs ADD COLUMN options TEXT;    -- JSON: the settings without secrets
+    ALTER TABLE runs ADD COLUMN summary TEXT;    -- JSON, see Summary.as_json; NULL where the run did not come so far
+    ALTER TABLE pages ADD COLUMN run INTEGER;    -- that marked it; NULL where it was adopted from the database
+    ALTER TABLE pages ADD COLUMN decode_s REAL;
+    ALTER TABLE pages ADD COLUMN write_s REAL;
+    CREATE TABLE requests (
+        run INTEGER NOT NULL, at REAL NOT NULL, seconds REAL NOT NULL,
+        page TEXT NOT NULL,                     -- as in log lines, PageId's text
+        attempt INTEGER NOT NULL, status INTEGER, outcome TEXT NOT NULL, size INTEGER NOT NULL,
+        cached INTEGER NOT NULL, request_id TEXT, detail TEXT NOT NULL
+    );
+    CREATE INDEX requests_by_run ON requests (run, at);
+    CREATE TABLE samples (
+        run INTEGER NOT NULL, at REAL NOT NULL, snapshot TEXT NOT NULL, -- JSON, see Snapshot
+        seconds TEXT NOT NULL                   -- JSON: where the time went by then, by cause
+    );
+    CREATE INDEX samples_by_run ON samples (run, at);
+    CREATE TABLE incidents (                    -- warnings and errors, as they were logged
+        run INTEGER NOT NULL, at REAL NOT NULL, level TEXT NOT NULL, room TEXT NOT NULL, page TEXT,
+        message TEXT NOT NULL
+    );
+    CREATE INDEX incidents_by_run ON incidents (run, at);
+    CREATE TABLE submissions (
+        submission INTEGER PRIMARY KEY, intended_at REAL NOT NULL, github_repo TEXT NOT NULL, path TEXT NOT NULL,
+        ids INTEGER NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, source TEXT NOT NULL,
+        ended_at REAL,                          -- NULL: not known whether it arrived
+        status INTEGER, reply TEXT              -- the server's answer; JSON as it came
+    );
+"""
+STEPS = (_FIRST, _HISTORY)  # from version to version
+SCHEMA_VERSION = len(STEPS)
 
 
 Transaction = sqlite3.Connection
@@ -196,8 +226,8 @@ def _prepare_schema(connection: sqlite3.Connection, path: Path) -> None:
             f" {SCHEMA_VERSION}).",
             hint="Use the newer version, or --fresh to set the sidecar aside and rebuild it from the database.",
         )
-    if version == 0:
-        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    for number, step in enumerate(STEPS[version:], start=version + 1):
+        connection.executescript(f"BEGIN; {step} PRAGMA user_version = {number}; COMMIT;")
 
 
 def _named(error: sqlite3.Error, path: Path) -> Exception:

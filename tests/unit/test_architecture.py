@@ -60,7 +60,7 @@ def calls_of(function: str) -> set[str]:
         ("sqlite3", {"ledger.sidecar"}),
         ("tqdm", {"progress"}),
         ("dotenv", {"settings"}),
-        ("argparse", {"cli"}),
+        ("argparse", {"cli", *(name for name in PIPELINE if name.startswith("commands."))} - {"commands.__init__"}),
         ("requests", {"api.client"}),
         ("urllib3", {"api.client"}),
         ("multiprocessing", {"pools.crew", "pools.serving", "pools.inline"}),

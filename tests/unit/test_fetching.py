@@ -17,7 +17,7 @@ from datasync_ingest.api.client import Response
 from datasync_ingest.api.fetching import PageFetcher
 from datasync_ingest.api.outcomes import Fault, Outcome, TooLarge, outcome_of
 from datasync_ingest.errors import CursorExpiredError, EventUnreachableError, NotTheApiError
-from datasync_ingest.messages import PageAddress, PageId, RawPage
+from datasync_ingest.messages import PageAddress, PageId, RawPage, RequestEnded
 from datasync_ingest.plan import from_the_start
 from datasync_ingest.settings import Settings
 from datasync_ingest.walk import follow
@@ -37,6 +37,7 @@ class Server:
         self.misbehaves = misbehaves
         self.opaque = opaque
         self.asked: list[tuple[int, int | None]] = []
+        self.told: list[RequestEnded] = []
         self.fetcher = Fetcher(self)
 
     def get(self, url: str, parameters: Mapping[str, str]) -> Response:
@@ -74,7 +75,7 @@ class Server:
 
     def response(self, status: int, body: bytes = b"<html>", **headers: str) -> Response:
         date = formatdate(NOW + self.now, usegmt=True)
-        return Response(status, {"Date": date, **headers}, body, self.now, self.now)
+        return Response(status, {"Date": date, **headers}, body, self.now, self.now, self.now)
 
     def walk(self) -> list[RawPage]:
         """From the newest event to the last one, with the fetcher alone."""
@@ -100,6 +101,7 @@ class Fetcher(PageFetcher):
             clock=lambda: server.now,
             jitter=lambda: 0.0,
             client=server,  # type: ignore[arg-type]
+            observe=server.told.append,
         )
 
     def _wait(self, seconds: float, cause: str, detail: str = "") -> None:
@@ -116,6 +118,48 @@ def ids_of(pages: list[RawPage]) -> list[str]:
 
 
 ALL = [f"e{index}" for index in range(EVENTS)]
+
+# --- what is told of requests ---
+
+
+def test_each_request_is_told_with_what_its_answer_was_worth() -> None:
+    answers = [
+        lambda server, body: server.response(429, **{"Retry-After": "2"}),
+        lambda server, body: server.response(503),
+        lambda server, body: server.response(200, body[:-5]),
+        lambda server, body: server.response(200, b"<html>"),
+    ]
+
+    def misbehaves(server: Server, limit: int, page: range, cursor: str | None) -> Response | None:
+        return answers.pop(0)(server, server.page(page)) if answers else None
+
+    server = Server(misbehaves)
+    server.fetch(None)
+    assert [(one.attempt, one.status, one.outcome) for one in server.told] == [
+        (1, 429, "limited"),
+        (2, 503, "fault"),
+        (3, 200, "not whole"),
+        (4, 200, "web page"),
+        (5, 200, "page"),
+    ]
+    assert [bool(one.detail) for one in server.told] == [False, True, True, True, False]
+    assert server.told[-1].size > 0
+
+
+def test_a_request_without_an_answer_is_told_without_a_status() -> None:
+    failures = [Fault("connection reset")]
+
+    def misbehaves(server: Server, limit: int, page: range, cursor: str | None) -> None:
+        if failures:
+            raise failures.pop()
+
+    server = Server(misbehaves)
+    server.fetch(None)
+    assert [(one.status, one.outcome, one.detail) for one in server.told] == [
+        (None, "fault", "connection reset"),
+        (200, "page", ""),
+    ]
+
 
 # --- dead cursors ---
 

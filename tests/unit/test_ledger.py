@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from datasync_ingest.errors import AlreadyRunningError, DataDirectoryError, IngestError, LedgerDamagedError
-from datasync_ingest.ledger import FILE_NAME, SCHEMA_VERSION, Ledger, Walk, set_aside
-from datasync_ingest.messages import CompletedPage, Counts, PageId, Position, RawPage, Receipt
+from datasync_ingest.ledger import FILE_NAME, SCHEMA_VERSION, Incident, Ledger, Sample, Walk, set_aside
+from datasync_ingest.ledger.sidecar import STEPS
+from datasync_ingest.messages import CompletedPage, Counts, PageId, Position, RawPage, Receipt, RequestEnded
 from datasync_ingest.plan import rebuilt
 
 WALK = Walk("w1", until=Position(None, "u"), cursor=None, after=None, head=None, state="active")
@@ -158,6 +159,38 @@ def test_a_sidecar_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(LedgerDamagedError, match="newer version"):
         Ledger.open(tmp_path, purpose="test")
+
+
+def test_a_sidecar_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.executescript(f"{STEPS[0]} PRAGMA user_version = 1")
+        connection.execute("INSERT INTO runs (begun_at) VALUES (5)")
+        connection.commit()
+    with Ledger.open(tmp_path, purpose="test") as ledger, ledger.run() as ending:
+        assert ending.run == 2
+        ledger.begin(WALK)
+        assert ledger.complete(raw_page(0), receipt(0))
+
+
+def test_the_history_of_a_run_is_kept_with_it(tmp_path: Path) -> None:
+    request = RequestEnded(PageId("w1", 3), 2, 7.0, 0.5, 502, "fault", detail="bad gateway")
+    with Ledger.open(tmp_path, purpose="test") as ledger, ledger.run({"BATCH_SIZE": "5"}) as ending:
+        ledger.happened(ending.run, [request], [Sample(8.0, {"committed": 3}, {"fetching": 1.5})])
+        ledger.happened(ending.run, incidents=[Incident(9.0, "warning", "walk", "w1/3", "sentence")])
+        ending.summary = {"complete": True}
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        assert connection.execute("SELECT options, summary FROM runs").fetchall() == [
+            ('{"BATCH_SIZE": "5"}', '{"complete": true}')
+        ]
+        assert connection.execute("SELECT page, attempt, at, seconds, status, detail FROM requests").fetchall() == [
+            ("w1/3", 2, 7.0, 0.5, 502, "bad gateway")
+        ]
+        assert connection.execute("SELECT snapshot, seconds FROM samples").fetchall() == [
+            ('{"committed": 3}', '{"fetching": 1.5}')
+        ]
+        assert connection.execute("SELECT level, room, page, message FROM incidents").fetchall() == [
+            ("warning", "walk", "w1/3", "sentence")
+        ]
 
 
 def test_fresh_sets_the_sidecar_aside_and_loses_nothing(tmp_path: Path) -> None:

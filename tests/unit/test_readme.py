@@ -9,13 +9,14 @@ import sys
 import pytest
 
 from datasync_ingest import errors
+from datasync_ingest.commands import MODULES
 from datasync_ingest.settings import flag_of, setting_fields
 from tests.harness import TOP, clean_environment
 from tests.isolation import SECRETS_AND_DATABASES
 
 README = (TOP / "README.md").read_text(encoding="utf-8")
 PACKAGE = TOP / "datasync_ingest"
-GENERAL = {"--help", "--version", "--debug", *(flag_of(entry) for entry in setting_fields())}
+GENERAL = {"--help", "--version", "--debug", "--json", *(flag_of(entry) for entry in setting_fields())}
 
 
 def section(title: str) -> str:
@@ -32,7 +33,7 @@ def test_every_command_is_in_the_table_of_commands() -> None:
     assert {f"bin/{name}" for name in scripts} == set(re.findall(r"^\| `(bin/[a-z-]+)", section("Commands"), re.M))
 
 
-@pytest.mark.parametrize("command", ["ingest", "export-ids"])
+@pytest.mark.parametrize("command", sorted(set(MODULES) - {"psql"}))
 def test_every_flag_of_a_command_is_named(command: str) -> None:
     words = [sys.executable, "-m", "datasync_ingest", command, "--help"]
     shown = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, check=True).stdout
@@ -57,3 +58,10 @@ def test_every_room_is_in_the_architecture_and_no_other() -> None:
     assert missing == set()
     for name in re.findall(r"`([a-z_]+\.py)`", text):
         assert list(PACKAGE.rglob(name)) or list((TOP / "tests").rglob(name)), name
+
+
+@pytest.mark.parametrize("command", MODULES)
+def test_a_command_has_a_script_and_an_entry_point(command: str) -> None:
+    assert f'bootstrap.run("{command}")' in (TOP / "bin" / command).read_text(encoding="utf-8")
+    entry = f"datasync-{command} = datasync_ingest.cli:{command.replace('-', '_')}\n"
+    assert entry in (TOP / "setup.cfg").read_text(encoding="utf-8")
