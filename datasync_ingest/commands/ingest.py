@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from ..ingest import Intent, run
 from ..output import Output
 from ..plan import Rewalk
+from ..postgres.writers import DEFAULT_WRITER, WRITERS
 from ..progress import STYLES, Display
 from ..settings import Settings
 from .command import command
@@ -41,6 +42,12 @@ def _flags(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="where a cursor has expired, walk from the newest event instead of renewing it",
     )
+    parser.add_argument(
+        "--writer",
+        choices=WRITERS,
+        default=DEFAULT_WRITER,
+        help=f"how rows reach the table (default: {DEFAULT_WRITER}); copy takes less time, see README",
+    )
     parser.add_argument("--progress", choices=STYLES, default="auto", help="how progress is shown (default: auto)")
 
 
@@ -57,6 +64,7 @@ def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Out
             retry_rejected=options.retry_rejected,
             renew_cursors=options.renew_cursors,
             rewalk=options.rewalk,
+            writer=options.writer,
         )
         summary = run(chosen, intent, shown)
     shown.close()

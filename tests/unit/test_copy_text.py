@@ -1,0 +1,34 @@
+"""Rows in COPY's text format: every value comes back as it went in."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasync_ingest.postgres.copy_text import copy_text
+
+VALUES = st.one_of(st.none(), st.text(st.sampled_from('a\\tN\n\r\t"é'), max_size=8))
+ROWS = st.lists(st.tuples(VALUES, VALUES, VALUES), max_size=6)
+_MEANING = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
+
+
+def read(text: bytes) -> list[tuple[str | None, ...]]:
+    """As PostgreSQL reads it."""
+    lines = text.decode().split("\n")
+    assert lines.pop() == ""
+    return [tuple(value(column) for column in line.split("\t")) for line in lines]
+
+
+def value(column: str) -> str | None:
+    return None if column == "\\N" else re.sub(r"\\.", lambda escape: _MEANING[escape[0]], column)
+
+
+@given(ROWS)
+def test_every_value_comes_back(rows: list[tuple[str | None, ...]]) -> None:
+    assert read(copy_text(rows)) == rows
+
+
+def test_no_rows_are_no_bytes() -> None:
+    assert copy_text([]) == b""
