@@ -1,0 +1,61 @@
+"""CPU seconds and peak memory of a run's processes, and CPU seconds of PostgreSQL's, sampled while it lasts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+
+import psutil
+
+EVERY_S = 0.05
+
+
+class Watch:
+    """A context manager. `cpu` is seconds, `peak` bytes, by process: `main`, `worker 0`, ..., `server`.
+
+    PostgreSQL's processes are the children of `postmaster`; what one used is counted up to its last sample.
+    """
+
+    def __init__(self, pid: int, postmaster: int) -> None:
+        self._pid = pid
+        self._postmaster = psutil.Process(postmaster)
+        self._before = dict(self._backends())
+        self._server: dict[tuple[int, float], float] = {}
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.cpu: dict[str, float] = {}
+        self.peak: dict[str, int] = {}
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+        self.cpu["server"] = sum(seconds - self._before.get(one, 0.0) for one, seconds in self._server.items())
+
+    def _watch(self) -> None:
+        while not self._end.wait(EVERY_S):
+            with suppress(psutil.Error):
+                self._server.update(self._backends())
+                main = psutil.Process(self._pid)
+                self._sample("main", main)
+                workers = [one for one in main.children() if "spawn_main" in " ".join(one.cmdline())]
+                for number, worker in enumerate(sorted(workers, key=lambda one: one.pid)):
+                    self._sample(f"worker {number}", worker)
+
+    def _sample(self, name: str, process: psutil.Process) -> None:
+        self.peak[name] = max(self.peak.get(name, 0), process.memory_info().rss)
+        self.cpu[name] = _cpu(process)
+
+    def _backends(self) -> Iterator[tuple[tuple[int, float], float]]:
+        for one in self._postmaster.children():
+            with suppress(psutil.Error):
+                yield (one.pid, one.create_time()), _cpu(one)
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
