@@ -35,12 +35,12 @@ class IdFile:
     mark: tuple[int, ...]
 
     def text(self) -> str:
-        return f"{self.path}: {self.ids:,} IDs, {self.size:,} bytes, SHA-256 {self.sha256}"
+        return f"{self.path}: {self.ids:,} IDs, {self.size:,} bytes"
 
 
 def checked_repository(url: str) -> str:
     """The URL as it was typed. Raises ConfigurationError."""
-    if not _REPOSITORY.fullmatch(url) or url.endswith(".git"):
+    if not _REPOSITORY.fullmatch(url) or url.endswith((".git", "/OWNER/REPO")):
         raise ConfigurationError(
             f"--github-repo {url!r} is not the URL of a repository on GitHub.",
             hint="It must be https://github.com/OWNER/REPO and nothing more: no www, no .git, no slash at the end.",
@@ -101,7 +101,7 @@ def reminders(found: IdFile, submissions: Sequence[Submission], since: float) ->
 def ending_of(submission: Submission) -> str:
     """What became of a try, as far as the sidecar knows."""
     if submission.ended_at is None:
-        return "not known, it was killed or broke off; it may have counted"
+        return "not known; it may have counted"
     if submission.status is None:
         return "no connection, so that no try is gone"
     reply = (submission.reply or "").encode()

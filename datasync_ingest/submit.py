@@ -19,7 +19,7 @@ from .settings import Settings
 from .stopping import StopRequest, Wake, stop_on_signals
 from .submission import IdFile, checked_repository, objections, opened, reminders, require_unchanged
 from .submitted import Accepted, Tries
-from .units import show_bytes, show_seconds
+from .units import show_seconds
 
 PATIENCE_S = 30.0
 
@@ -50,14 +50,15 @@ def submit(
         stop = enter(_stoppable())
         ledger = enter(Ledger.open(settings.data_dir, purpose="bin/submit"))
         api = enter(SubmissionApi(settings))
-        file, found = enter(opened(order.path))
-        held = _Held(settings, order, say)
-        held.settle(_against(settings, ledger, found, say))
-        key_clock = _first_call(settings, ledger, say)
-        listing = held.listing(api)
-        earlier = reminders(found, _own(settings, ledger), key_clock.first_used_at or 0.0)
-        held.consent(found, listing, earlier, ask)
-        require_unchanged(file, found)
+        with _nothing_sent_yet():
+            file, found = enter(opened(order.path))
+            held = _Held(settings, order, say)
+            held.settle(_against(settings, ledger, found, say))
+            key_clock = _first_call(settings, ledger, say)
+            listing = held.listing(api)
+            earlier = reminders(found, _own(settings, ledger), key_clock.first_used_at or 0.0)
+            held.consent(found, listing, key_clock, earlier, ask)
+            require_unchanged(file, found)
         attempt = _Attempt(settings, order, ledger, stop, say)
         response = attempt.made(api, file, found, shown)
         return Accepted(order.github_repo, found, accepted(response, found.size))
@@ -111,13 +112,20 @@ class _Held:
         )
 
     def consent(
-        self, found: IdFile, listing: Listing | None, earlier: Sequence[str], ask: Callable[[str], bool]
+        self,
+        found: IdFile,
+        listing: Listing | None,
+        key_clock: KeyClock,
+        earlier: Sequence[str],
+        ask: Callable[[str], bool],
     ) -> None:
         """Raises SubmissionHeldError unless the person says yes; `--yes` does not say it to what `earlier` tells."""
         left = "not known" if listing is None else listing.left_text
         self._say(f"File        {found.text()}")
+        self._say(f"SHA-256     {found.sha256}")
         self._say(f"Repository  {self._order.github_repo}")
         self._say(f"Server      {self._settings.api_base_url}")
+        self._say(f"Key         ends in {show_seconds(key_clock.left_s() or 0)}")
         self._say(f"Tries left  {left}; this costs one, whatever becomes of it")
         for reminder in earlier:
             self._say(f"Note        {reminder}")
@@ -140,12 +148,12 @@ class _Attempt:
 
     def made(self, api: SubmissionApi, file: BinaryIO, found: IdFile, shown: Callable[[int, int], None]) -> Response:
         """The server's answer. Where there is none the sidecar keeps that nobody knows the ending."""
+        self._stop.defer()  # a signal that raised where the program stands could be lost in a library
         number = self._intended(found)
-        self._say(f"Sending {show_bytes(found.size)}.")
+        self._say(f"Sending {found.size:,} bytes.")
         upload = Upload(file, found.size, lambda done: self._went_out(done, found.size, shown))
         try:
-            response = api.submit(self._order.github_repo, upload)
-            self._stop.defer()  # from here on there is only the answer to be kept and shown
+            response = self._stop.wait_for(lambda: api.submit(self._order.github_repo, upload))
         except ApiUnreachableError:
             self._ledger.submissions.ended(number)
             raise
@@ -221,6 +229,19 @@ def _first_call(settings: Settings, ledger: Ledger, say: Say) -> KeyClock:
 def _held(reasons: Sequence[str], hint: str) -> SubmissionHeldError:
     lines = "".join(f"\n  - {reason}" for reason in reasons)
     return SubmissionHeldError(f"Nothing was submitted:{lines}", hint=hint)
+
+
+@contextmanager
+def _nothing_sent_yet() -> Iterator[None]:
+    """A stop in the block says so; it may come at the question, in whose line it must not be said."""
+    try:
+        yield
+    except StoppedError as stopped:
+        raise StoppedError(
+            stopped.exit_code - 128,
+            f"\nStopped by {stopped.signal_name}. Nothing was submitted.",
+            hint="Run the same command again.",
+        ) from None
 
 
 def _stopped(stopped: StoppedError, upload: Upload) -> StoppedError:

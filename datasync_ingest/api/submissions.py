@@ -27,7 +27,7 @@ from ..errors import (
     SubmissionUnknownError,
 )
 from ..settings import Settings
-from ..units import show_bytes, show_seconds
+from ..units import show_seconds
 from .client import ApiClient, Response, Upload
 from .outcomes import Answered, Fault, NotConnected, Outcome, outcome_of
 from .reading import said
@@ -194,7 +194,7 @@ def _refusal(response: Response, size: int) -> ApiError:
             return _key_refused(response, "The refused submission may have counted as a try.")
         case 413:
             return SubmissionRefusedError(
-                f"The server, or a proxy before it, takes no body of {show_bytes(size)}: it answered {words}. That may"
+                f"The server, or a proxy before it, takes no body of {size:,} bytes: it answered {words}. That may"
                 " have counted as a try.",
                 hint="The same file will be refused again. If you go through a proxy (HTTP_PROXY), try without it; else"
                 f" tell those who run the API. {CHECK}",
