@@ -307,24 +307,32 @@ def test_only_a_yes_at_the_prompt_submits(answer: str, code: int, posts: int, sc
     assert scene.posts() == posts
 
 
-def at_a_terminal(workplace: Workplace, answer: str, command: str, *words: str) -> Ended:
-    """Runs a command at a terminal of its own, where `answer` is typed once it has asked."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(workplace.directory)
-        words_of_it = workplace.arguments(command, *words)
-        os.execve(words_of_it[0], words_of_it, clean_environment(**workplace.environment))
-    shown = b""
+def at_a_terminal(workplace: Workplace, answer: str | signal.Signals, command: str, *words: str) -> Ended:
+    """Runs a command with a terminal, where `answer` is typed, or comes as a signal, once it has asked."""
+    ours, its = pty.openpty()
     try:
-        while block := _shown(terminal):
+        process = subprocess.Popen(
+            workplace.arguments(command, *words),
+            cwd=workplace.directory,
+            env=clean_environment(**workplace.environment),
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            start_new_session=True,
+        )
+        os.close(its)
+        shown = b""
+        while b"[y/N]" not in shown and (block := _shown(ours)):
             shown += block
-            if answer and b"[y/N]" in shown:
-                os.write(terminal, answer.encode())
-                answer = ""
+        if isinstance(answer, signal.Signals):
+            process.send_signal(answer)
+        else:
+            os.write(ours, answer.encode())
+        while block := _shown(ours):
+            shown += block
+        return Ended(process.wait(30), "", shown.decode())
     finally:
-        os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    return Ended(os.waitstatus_to_exitcode(status), "", shown.decode())
+        os.close(ours)
 
 
 def _shown(terminal: int) -> bytes:
@@ -339,7 +347,7 @@ def _shown(terminal: int) -> bytes:
 
 
 def test_a_stop_at_the_prompt_says_that_nothing_was_submitted(scene: Scene) -> None:
-    ended = at_a_terminal(scene.workplace, "\x03", "submit", "--github-repo", REPOSITORY)
+    ended = at_a_terminal(scene.workplace, signal.SIGINT, "submit", "--github-repo", REPOSITORY)
     assert ended.code == 130, ended.err
     assert "Stopped by SIGINT. Nothing was submitted." in ended.err
     assert scene.posts() == 0
