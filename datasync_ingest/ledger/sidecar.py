@@ -196,7 +196,9 @@ def _take_lock(path: Path, purpose: str) -> IO[str]:
         lock.close()
         raise AlreadyRunningError(
             f"{path.parent} is in use by {owner}.",
-            hint="Wait until it has ended, or stop it with Ctrl-C; nothing is lost by that.",
+            hint="Wait until it has ended: a submission that is stopped may have cost a try."
+            if owner.startswith("bin/submit ")
+            else "Wait until it has ended, or stop it with Ctrl-C; nothing is lost by that.",
         ) from None
     lock.seek(0)
     lock.truncate()

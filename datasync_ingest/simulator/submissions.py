@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from .answers import Answer, RefusedError, Request, json_answer, web_page
@@ -30,7 +31,7 @@ class Submissions:
         number = self._try(key, options)
         if fault in _BEFORE:
             return _BEFORE[fault](request)
-        ids, repository = _read(request)
+        ids, repository = _read(replace(request, body=_whole(request)))
         if not repository:
             raise RefusedError(400, "MISSING_GITHUB_REPO", "github_repo is required")
         if not ids:
@@ -122,6 +123,16 @@ def _read(request: Request) -> tuple[int, str]:
         return _lines(iter([str(fields["ids"]).encode()])), str(fields.get("githubRepoUrl", ""))
     except (ValueError, KeyError, AttributeError, TypeError):
         raise RefusedError(400, "INVALID_BODY", "the JSON body must have ids and githubRepoUrl") from None
+
+
+def _whole(request: Request) -> Iterator[bytes]:
+    """Raises RefusedError at the end of a body that is shorter than it said."""
+    missing = int(request.headers.get("Content-Length") or 0)
+    for block in request.body:
+        missing -= len(block)
+        yield block
+    if missing > 0:
+        raise RefusedError(400, "REQUEST_ABORTED", "the body ended too early")
 
 
 def _lines(blocks: Iterator[bytes]) -> int:

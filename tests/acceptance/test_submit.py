@@ -63,7 +63,7 @@ class Scene:
 
 @dataclass
 class Ingested:
-    """What the tests of this module start from, and never change."""
+    """What the tests of this module start from; the events in the table never change."""
 
     api: SimulatorProcess
     workplace: Workplace
@@ -385,6 +385,17 @@ def test_a_second_submission_at_the_same_time_is_kept_out(scene: Scene) -> None:
         kill(process)
     assert ended.code == 6
     assert "in use by bin/submit" in ended.err
+    assert "may have cost a try" in ended.err
+    assert scene.posts() == 1
+
+
+def test_a_fresh_sidecar_remembers_the_tries(scene: Scene) -> None:
+    assert scene.submit("--yes").code == 0
+    scene.workplace.ingest("--fresh")
+    assert scene.workplace.run("export-ids").code == 0
+    ended = scene.submit("--yes")
+    assert ended.code == 5
+    assert "accepted as number 1" in ended.err
     assert scene.posts() == 1
 
 

@@ -501,6 +501,14 @@ def test_every_fault_of_a_submission_has_its_test() -> None:
     assert [row[0] for row in mark.args[1]] == list(SUBMISSION_FAULTS)
 
 
+def test_a_submission_that_breaks_off_costs_a_try_and_is_not_accepted() -> None:
+    api = Api()
+    answer = posted(api, {**PLAIN, "Content-Length": "5"})
+    assert (answer.status, json_of(answer)["code"]) == (400, "REQUEST_ABORTED")
+    listed = json_of(api.ask(f"{API}/submissions"))
+    assert (listed["remainingSubmissions"], listed["data"]) == (4, [])
+
+
 def test_the_list_of_submissions_may_not_tell_how_many_are_left() -> None:
     api = Api(submissions_tell_left="off")
     assert posted(api).status == 200

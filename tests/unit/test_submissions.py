@@ -323,3 +323,6 @@ def test_an_intention_is_in_the_sidecar_until_it_has_an_ending(tmp_path: Path) -
         (2, False, 200, "{}"),
         (3, False, None, None),
     ]
+    with Ledger.open(tmp_path / "anew", purpose="a test") as ledger:
+        ledger.submissions.adopt(found)
+        assert ledger.submissions.all() == found
