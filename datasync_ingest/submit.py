@@ -148,9 +148,9 @@ class _Attempt:
 
     def made(self, api: SubmissionApi, file: BinaryIO, found: IdFile, shown: Callable[[int, int], None]) -> Response:
         """The server's answer. Where there is none the sidecar keeps that nobody knows the ending."""
+        self._say(f"Sending {found.size:,} bytes.")
         self._stop.defer()  # a signal that raised where the program stands could be lost in a library
         number = self._intended(found)
-        self._say(f"Sending {found.size:,} bytes.")
         upload = Upload(file, found.size, lambda done: self._went_out(done, found.size, shown))
         try:
             response = self._stop.wait_for(lambda: api.submit(self._order.github_repo, upload))

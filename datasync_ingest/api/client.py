@@ -6,6 +6,7 @@ import io
 import ipaddress
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -68,7 +69,8 @@ class Upload:
             raise OSError(f"the file has become shorter: it ends after {self.sent:,} of {self._size:,} bytes")
         self.sent += len(block)
         if block:
-            self._shown(self.sent)
+            with suppress(OSError, ValueError):  # a screen that is gone must not cut a body off
+                self._shown(self.sent)
         return block
 
 

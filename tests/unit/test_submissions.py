@@ -149,6 +149,14 @@ def test_an_upload_is_as_long_as_it_said_or_an_error() -> None:
         shorter.read(4)
 
 
+def test_an_upload_goes_on_when_nobody_can_be_told() -> None:
+    def gone(sent: int) -> None:
+        raise BrokenPipeError(sent)
+
+    upload = Upload(io.BytesIO(b"abc"), 3, gone)
+    assert (upload.read(), upload.sent) == (b"abc", 3)
+
+
 # --- what speaks against it ---
 
 
