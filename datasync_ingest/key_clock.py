@@ -30,6 +30,11 @@ class KeyClock:
             self._first_used_at = self._wall()
             self._ledger.keep(**{KEY_FACT: {"digest": self._digest, "at": self._first_used_at}})
 
+    @property
+    def first_used_at(self) -> float | None:
+        """Epoch seconds; None before its first call, as far as the ledger knows."""
+        return self._first_used_at
+
     def left_s(self) -> float | None:
         """Seconds until the key ends; None before its first call."""
         return None if self._first_used_at is None else self._first_used_at + KEY_LIFE_S - self._wall()

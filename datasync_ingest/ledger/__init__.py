@@ -3,15 +3,19 @@
 from .ledger import Incident, Ledger, Sample, Walk
 from .sidecar import FILE_NAME, SCHEMA_VERSION, set_aside
 from .spool import PoisonedPage, Spool
+from .submissions import Export, Submission, Submissions
 
 __all__ = [
     "FILE_NAME",
     "SCHEMA_VERSION",
+    "Export",
     "Incident",
     "Ledger",
     "PoisonedPage",
     "Sample",
     "Spool",
+    "Submission",
+    "Submissions",
     "Walk",
     "set_aside",
 ]

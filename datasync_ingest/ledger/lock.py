@@ -39,7 +39,9 @@ def take(directory: Path, purpose: str) -> IO[str]:
         lock.close()
         raise AlreadyRunningError(
             f"{directory} is in use by {owner}.",
-            hint="Wait until it has ended, or stop it with Ctrl-C; nothing is lost by that.",
+            hint="Wait until it has ended: a submission that is stopped may have cost a try."
+            if owner.startswith("bin/submit ")
+            else "Wait until it has ended, or stop it with Ctrl-C; nothing is lost by that.",
         ) from None
     lock.seek(0)
     lock.truncate()

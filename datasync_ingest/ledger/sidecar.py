@@ -88,7 +88,8 @@ _HISTORY = """
         submission INTEGER PRIMARY KEY, intended_at REAL NOT NULL, github_repo TEXT NOT NULL, path TEXT NOT NULL,
         ids INTEGER NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, source TEXT NOT NULL,
         ended_at REAL,                          -- NULL: not known whether it arrived
-        status INTEGER, reply TEXT              -- the server's answer; JSON as it came
+        status INTEGER, reply TEXT              -- the server's answer as it came; ended without a status: not a byte
+                                                -- went out
     );
 """
 STEPS = (_FIRST, _HISTORY)  # from version to version
@@ -146,6 +147,10 @@ class Sidecar:
             self._connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise _named(error, self._path) from error
+
+    def sync(self) -> None:
+        """What was committed survives a power cut from here on. Raises DiskFullError, DataDirectoryError."""
+        self.read("PRAGMA wal_checkpoint(FULL)").fetchall()
 
     @contextmanager
     def atomic(self) -> Iterator[Transaction]:

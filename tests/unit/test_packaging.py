@@ -90,7 +90,7 @@ def test_every_console_entry_is_a_command_of_bin() -> None:
 
 def test_every_script_in_bin_can_be_executed_and_is_short() -> None:
     scripts = [path for path in (TOP / "bin").iterdir() if path.is_file() and not path.suffix]
-    commands = {"ingest", "export-ids", "psql", "simulate-api", "test", "bench", "torture"}
+    commands = {"ingest", "export-ids", "psql", "submit", "simulate-api", "test", "bench", "torture"}
     assert {path.name for path in scripts} >= commands
     for path in scripts:
         assert path.stat().st_mode & 0o111 == 0o111, path
