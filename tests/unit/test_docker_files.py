@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg2.extensions import parse_dsn
 from ruamel.yaml import YAML
 
 import datasync_ingest
@@ -195,6 +196,31 @@ def test_the_database_keeps_its_data_where_postgresql_18_does(name: str) -> None
 def test_every_volume_is_declared_and_used() -> None:
     used = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
     assert used == set(COMPOSE["volumes"])
+
+
+def test_the_commands_reach_the_database_by_its_socket_and_without_a_password() -> None:
+    made = SERVICES["database"]["environment"]
+    assert parse_dsn(SERVICES["ingest"]["environment"]["DATABASE_URL"]) == {
+        "user": made["POSTGRES_USER"],
+        "dbname": made["POSTGRES_DB"],
+        "host": "/run/postgresql",
+        "port": "5432",
+    }
+
+
+def test_the_demo_has_the_key_and_the_address_of_its_simulator() -> None:
+    demo, simulator = SERVICES["demo"]["environment"], SERVICES["simulator"]["command"]
+    assert f"--api-key={demo['TARGET_API_KEY']}" in simulator
+    assert demo["API_BASE_URL"] == "http://simulator:8080"
+    assert {"--host=0.0.0.0", "--port=8080"} <= set(simulator)
+    assert "env_file" not in SERVICES["demo"]
+
+
+def test_the_readme_names_services_and_files_that_there_are() -> None:
+    text = (TOP / "README.md").read_text(encoding="utf-8").split("\n## Docker\n")[1].split("\n## ")[0]
+    named = set(re.findall(r"(?:run --rm|exec)(?: -T)? ([a-z][a-z-]+)", text))
+    assert named == {*COMMANDS, "demo", "database"}
+    assert all((TOP / name).is_file() for name in re.findall(r"docker/[\w.-]+", text))
 
 
 def test_the_key_file_goes_to_the_commands_that_have_the_key() -> None:
