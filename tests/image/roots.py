@@ -51,7 +51,7 @@ class Root:
         self._copy_etc()
         for folder in _base_folders():
             self.path(folder).mkdir(parents=True, exist_ok=True)
-        python = getattr(sys, "_base_executable", sys.executable)
+        python = os.path.join(os.path.realpath(sys.base_prefix), "bin", f"python3.{sys.version_info.minor}")
         (top / "base" / "python3").write_text(f'#!/bin/sh\nexec {shlex.quote(python)} "$@"\n')
         (top / "base" / "python3").chmod(0o755)
 
