@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .ledger import Ledger
@@ -41,12 +42,28 @@ class KeyClock:
         return None if self._first_used_at is None else self._first_used_at + KEY_LIFE_S - self._wall()
 
     def _known(self) -> float | None:
-        fact: Mapping[str, Any] | None = self._ledger.fact(KEY_FACT)
-        if fact is None:
-            return None
-        salt = str(fact.get("salt", self._ledger.fact("database_id")))
-        return float(fact["at"]) if fact["digest"] == _digest(salt, self._key) else None
+        facts = {name: self._ledger.fact(name) for name in (KEY_FACT, "database_id")}
+        end = key_end(facts, self._key)
+        return end.ends_at - KEY_LIFE_S if end is not None and end.is_ours else None
 
 
-def _digest(salt: str, key: Secret) -> str:
+@dataclass(frozen=True, slots=True)
+class KeyEnd:
+    """When the key that was used last ends, epoch seconds; whether it is the settings' key, None without one there."""
+
+    ends_at: float
+    is_ours: bool | None
+
+
+def key_end(facts: Mapping[str, Any], key: Secret | None) -> KeyEnd | None:
+    """What the ledger's facts say of it; None before the first call. Raises TypeError, KeyError for damaged facts."""
+    fact = facts.get(KEY_FACT)
+    if fact is None:
+        return None
+    salt = fact["salt"] if "salt" in fact else facts.get("database_id")
+    is_ours = None if key is None else fact["digest"] == _digest(salt, key)
+    return KeyEnd(float(fact["at"]) + KEY_LIFE_S, is_ours)
+
+
+def _digest(salt: Any, key: Secret) -> str:
     return hashlib.sha256(f"{salt}:{key.reveal()}".encode()).hexdigest()[:12]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from datasync_ingest.key_clock import KEY_FACT, KEY_LIFE_S, KeyClock
+from datasync_ingest.key_clock import KEY_FACT, KEY_LIFE_S, KeyClock, KeyEnd, key_end
 from datasync_ingest.ledger import Ledger
 from datasync_ingest.settings import Secret
 
@@ -20,6 +20,9 @@ def test_a_clock_that_began_before_the_first_ingest_is_known_to_it(tmp_path: Pat
         clock = KeyClock(ledger, KEY, wall=lambda: 1600.0)
         clock.first_call()
         assert clock.left_s() == KEY_LIFE_S - 600
+        facts = {name: ledger.fact(name) for name in (KEY_FACT, "database_id")}
+        assert key_end(facts, KEY) == KeyEnd(1000 + KEY_LIFE_S, is_ours=True)
+        assert key_end(facts, Secret("another")) == KeyEnd(1000 + KEY_LIFE_S, is_ours=False)
 
 
 def test_another_key_has_a_clock_of_its_own(tmp_path: Path) -> None:
