@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import ipaddress
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
@@ -28,13 +29,17 @@ BODY_TIMEOUT_S = 300  # for a server that sends a byte now and then, which no re
 STALL_TIMEOUT_S = 120
 ANSWER_TIMEOUT_S = 900
 _CHUNK_BYTES = 1 << 20
+# What urllib3 puts before a reason: the connection's representation, and words that say no more than the reason.
+_AROUND = re.compile(
+    r"^(?:<?[\w.]*Connection\w*.*?[)>]: )?(?:Failed to establish a new connection: )?(?:\[Errno \d+\] )?"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
     """An answer with its inflated body; times are the client's monotonic clock, in seconds.
 
-    `received_at` is when the headers came, `read_at` when the body was whole.
+    `received_at` is when the headers came, `read_at` when the body was whole; `wire_bytes` is the body as it came.
     """
 
     status: int
@@ -43,6 +48,7 @@ class Response:
     sent_at: float
     received_at: float
     read_at: float
+    wire_bytes: int = 0
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)
@@ -74,8 +80,21 @@ class Upload:
         return block
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request. `keyed`: with the key in its header; `headers` replace the session's own of the same name."""
+
+    url: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    method: str = "GET"
+    keyed: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
+    json: object = None
+    read_timeout_s: float = READ_TIMEOUT_S
+
+
 class ApiClient:
-    """A session with the key. One connection, kept alive; not to be shared between threads."""
+    """A session. One connection, kept alive; not to be shared between threads."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
@@ -87,18 +106,27 @@ class ApiClient:
 
     def get(self, url: str, parameters: Mapping[str, str]) -> Response:
         """One GET with the key. Raises Fault for whatever brought no whole answer."""
+        return self.send(Ask(url, parameters))
+
+    def send(self, ask: Ask) -> Response:
+        """Any one request. Raises Fault for whatever brought no whole answer, ConfigurationError without a key."""
+        key = self._key() if ask.keyed else {}
         sent_at = self._clock()
         try:
-            with self._session.get(
-                url,
-                params=dict(parameters),
-                timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+            with self._session.request(
+                ask.method,
+                ask.url,
+                params=dict(ask.parameters),
+                headers={**ask.headers, **key},
+                json=ask.json,
+                timeout=(CONNECT_TIMEOUT_S, ask.read_timeout_s),
                 allow_redirects=False,
                 stream=True,
             ) as answer:
                 received_at = self._clock()
                 body = self._body(answer, deadline=received_at + BODY_TIMEOUT_S)
-                return Response(answer.status_code, answer.headers, body, sent_at, received_at, self._clock())
+                wire = int(answer.raw.tell())
+                return Response(answer.status_code, answer.headers, body, sent_at, received_at, self._clock(), wire)
         except requests.RequestException as error:
             raise Fault(_sentence(error)) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -118,7 +146,7 @@ class ApiClient:
                     url,
                     params=dict(parameters),
                     data=upload,
-                    headers={"Content-Type": "text/plain"},
+                    headers={"Content-Type": "text/plain", **self._key()},
                     timeout=(STALL_TIMEOUT_S, ANSWER_TIMEOUT_S),
                     allow_redirects=False,
                     stream=True,
@@ -131,6 +159,10 @@ class ApiClient:
             raise (NotConnected if _never_connected(error) else Fault)(_sentence(error)) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Fault(f"the answer broke off: {_sentence(error)}") from error
+
+    def _key(self) -> dict[str, str]:
+        """In the headers of each request that needs it, and not of the session: some go without."""
+        return {"X-API-Key": self._settings.required_api_key.reveal()}
 
     def _body(self, answer: requests.Response, deadline: float) -> bytes:
         """Inflates as a stream, at most a chunk at a time, so that a small body cannot become a huge one unseen."""
@@ -158,7 +190,6 @@ def _session(settings: Settings) -> requests.Session:
             "User-Agent": f"datasync_ingest/{__version__}",
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
-            "X-API-Key": settings.required_api_key.reveal(),
         }
     )
     session.proxies = _proxies(settings)
@@ -169,12 +200,13 @@ def _session(settings: Settings) -> requests.Session:
 def _proxies(settings: Settings) -> dict[str, str]:
     proxies = dict(settings.proxies)
     no_proxy = proxies.pop("no", None)
-    if _is_loopback(settings.api_base_url) or should_bypass_proxies(settings.api_base_url, no_proxy):
+    if is_loopback(settings.api_base_url) or should_bypass_proxies(settings.api_base_url, no_proxy):
         return {}
     return proxies
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether the URL's host is this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -198,7 +230,4 @@ def _sentence(error: BaseException) -> str:
         if not isinstance(inner, BaseException):
             break
         reason = inner
-    text = str(reason)
-    return (
-        text.split("Failed to establish a new connection: ")[-1].split(": ", 1)[-1] if "object at 0x" in text else text
-    )
+    return _AROUND.sub("", str(reason))

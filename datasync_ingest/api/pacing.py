@@ -180,13 +180,10 @@ class Pacer:
         return 0.0 if self._rate is None else self._last_start + 1 / self._rate - now
 
     def _read_window(self, headers: Mapping[str, str], received_at: float) -> None:
-        remaining = _whole(headers.get("X-RateLimit-Remaining"))
-        reset = _number(headers.get("X-RateLimit-Reset"))
-        limit = _whole(headers.get("X-RateLimit-Limit"))
-        if remaining is None or reset is None:
-            return
-        turn_s = self._seconds_left(reset, headers)
-        if turn_s is None:
+        remaining = whole(headers.get("X-RateLimit-Remaining"))
+        limit = whole(headers.get("X-RateLimit-Limit"))
+        turn_s = seconds_left(headers, self._wall)
+        if remaining is None or turn_s is None:
             return
         turn_at = received_at + turn_s + self._rounding_s + MARGIN_S
         same_window = self._turn_at is not None and remaining <= (self._remaining or 0)
@@ -195,21 +192,25 @@ class Pacer:
         self._limit = max(limit or 0, remaining + 1, 0 if limit else self._limit or 0)
         self._window_s = max(self._window_s or 0.0, turn_s)
 
-    def _seconds_left(self, reset: float, headers: Mapping[str, str]) -> float | None:
-        """Seconds until the turn at the moment of the answer, never too few."""
-        if reset < EPOCH_S:
-            return max(0.0, reset)
-        served = http_date(headers.get("Date"))
-        now = self._wall() if served is None else served
-        left_s = reset / (1000 if reset >= EPOCH_MS else 1) - now
-        return max(0.0, left_s) if left_s < RETRY_AFTER_CAP_S * 4 else None
-
     def _slow_down(self, now: float) -> float:
         """Halves the rate that led to a 429; returns a wait that no two processes share."""
         span_s = max(1.0, now - self._recent[0]) if self._recent else 60.0
         observed = self._rate or max(1, len(self._recent)) / span_s
         self._rate = max(SLOWEST_PER_S, observed * DECREASE)
         return (0.5 + self._jitter()) / self._rate
+
+
+def seconds_left(headers: Mapping[str, str], wall: Callable[[], float]) -> float | None:
+    """Seconds until the window turns at the moment of the answer, never too few; None where it does not say."""
+    reset = _number(headers.get("X-RateLimit-Reset"))
+    if reset is None:
+        return None
+    if reset < EPOCH_S:
+        return max(0.0, reset)
+    served = http_date(headers.get("Date"))
+    now = wall() if served is None else served
+    left_s = reset / (1000 if reset >= EPOCH_MS else 1) - now
+    return max(0.0, left_s) if left_s < RETRY_AFTER_CAP_S * 4 else None
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -230,6 +231,7 @@ def _number(text: str | None) -> float | None:
     return value if 0 <= value < 1e15 else None
 
 
-def _whole(text: str | None) -> int | None:
+def whole(text: str | None) -> int | None:
+    """The whole part of a header that is a number; None for any other."""
     value = _number(text)
     return None if value is None else int(value)

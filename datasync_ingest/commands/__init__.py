@@ -11,6 +11,8 @@ MODULES = {
     "ingest": "ingest",
     "export-ids": "export_ids",
     "psql": "psql",
+    "quick-test": "quick_test",
+    "explore-api": "explore_api",
     "status": "status",
     "submit": "submit",
 }
