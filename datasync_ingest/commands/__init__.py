@@ -11,6 +11,7 @@ MODULES = {
     "ingest": "ingest",
     "export-ids": "export_ids",
     "psql": "psql",
+    "report": "report",
 }
 
 
