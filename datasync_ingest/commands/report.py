@@ -31,7 +31,9 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     )
     chosen.add_argument("--last", type=_number, default=1, metavar="N", help="the last N runs (default: 1)")
     chosen.add_argument("--all", action="store_true", help="all runs")
-    parser.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default: report.html; - is stdout")
+    parser.add_argument(
+        "-o", "--output", default="report.html", metavar="FILE", help="default: report.html; - is stdout"
+    )
     parser.add_argument(
         "others",
         nargs="*",

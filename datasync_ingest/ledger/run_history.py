@@ -42,7 +42,7 @@ class PastSample:
 
 @dataclass(frozen=True, slots=True)
 class PastRequest:
-    """See RequestEnded."""
+    """See RequestEnded; `cached` is 1 or 0."""
 
     at: float
     seconds: float
@@ -51,7 +51,7 @@ class PastRequest:
     status: int | None
     outcome: str
     size: int
-    cached: bool
+    cached: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class PastRun:
         """When it ended; for one without an ending, the last moment of which anything is known."""
         if self.ended_at is not None:
             return self.ended_at
-        known = [one.at for one in (*self.samples, *self.incidents)]
+        known = [one.at for one in self.samples] + [one.at for one in self.incidents]
         known += [one.at + one.seconds for one in self.requests]
         known += [one.completed_at for one in self.pages]
         return max(known, default=self.begun_at)
@@ -130,7 +130,7 @@ def read_runs(directory: Path) -> list[PastRun]:
     except (sqlite3.DatabaseError, ValueError) as error:
         raise LedgerDamagedError(
             f"The sidecar {path} cannot be read: {error}.",
-            hint="Move the file away and run bin/ingest: the sidecar is rebuilt from the database, without its history.",
+            hint="Move the file away and run bin/ingest: the sidecar is rebuilt from the database, its history is not.",
         ) from error
 
 
@@ -193,14 +193,14 @@ def _run(connection: sqlite3.Connection, row: tuple[Any, ...], pages: Collection
         None if summary is None else json.loads(summary),
         active,
         tuple(PastSample(at, json.loads(s), json.loads(t)) for at, s, t in connection.execute(_SAMPLES, (run,))),
-        tuple(PastRequest(*found[:-1], bool(found[-1])) for found in connection.execute(_REQUESTS, (run,))),
+        tuple(PastRequest(*found) for found in connection.execute(_REQUESTS, (run,))),
         tuple(pages),
         tuple(PastIncident(*found) for found in connection.execute(_INCIDENTS, (run,))),
     )
 
 
 def _ingest_runs(lock: Path) -> bool:
-    """Whether the process that the lock's file names still lives; the lock itself is not touched, for a run needs it."""
+    """Whether the process that the lock's file names still lives. The lock is not tried: a run could miss it then."""
     try:
         owner = _OWNER.search(lock.read_text(encoding="utf-8"))
         written_at = lock.stat().st_mtime

@@ -10,6 +10,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
 from .connection import connect_patiently, named
+from .source import count_holdings
 
 _REASONS = 40  # at most; they come from short lists of ours
 _EXAMPLES = 3
@@ -62,7 +63,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class TableOverview:
-    """`counts`: by `day` (UTC), `type`, `device` and `browser`, each value (None: the event has none) and its events."""
+    """`rejected` are distinct ones; those of `rejects` count as often as they came.
+
+    `counts`: by `day` (UTC), `type`, `device` and `browser`, each value (None: the event has none) and its events.
+    """
 
     events: int
     rejected: int
@@ -92,11 +96,9 @@ def overview(conninfo: str, *, patience_s: float, waiting: Callable[[str], None]
 
 def _overview(cursor: Cursor) -> TableOverview:
     counts = _counts(cursor)
-    cursor.execute("SELECT count(*) FROM rejected_events")
-    (rejected,) = cursor.fetchone() or (0,)
     return TableOverview(
         events=sum(events for _, events in counts["type"]),
-        rejected=rejected,
+        rejected=count_holdings(cursor).rejected,
         counts=counts,
         rejects=_reasons(cursor, "rejected_events", "''"),
         repairs=_reasons(cursor, "repaired_events", "event_id"),

@@ -230,6 +230,7 @@ def _pages(cursor: Cursor) -> list[CompletedPage]:
 
 
 def count_holdings(cursor: Cursor) -> Holdings:
+    """As the transaction sees them."""
     cursor.execute("SELECT count(*) FROM ingested_events")
     events = _value(cursor)
     cursor.execute(_REJECTED)

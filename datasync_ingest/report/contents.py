@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..postgres.overview import Example, Reason, TableOverview
-from .figures import Cell, Chart, Column, Figure, count, decimal
+from .figures import Cell, Chart, Column, Figure, count, decimal, long_text
 from .gathering import ShownRun
 from .markup import Html, element
 from .timeline import last_total
@@ -48,7 +48,7 @@ def books_of_the_table(runs: Sequence[ShownRun], table: TableOverview) -> Figure
     total = last_total(runs)
     rows: list[Sequence[Cell]] = [
         ("events in the table", table.events),
-        ("rejected", table.rejected),
+        ("rejected, distinct ones", table.rejected),
         ("total by the API, as it said last", total),
     ]
     if total is not None:
@@ -65,7 +65,7 @@ def books_of_the_table(runs: Sequence[ShownRun], table: TableOverview) -> Figure
 def by_day(table: TableOverview) -> Figure:
     """Days with the most events, where there are too many to be drawn."""
     days = sorted(table.counts["day"], key=lambda one: -one[1])
-    shown: list[Sequence[Cell]] = sorted((day, events) for day, events in days[:_DAYS] if day is not None)
+    shown = sorted((day, events) for day, events in days[:_DAYS] if day is not None)
     without = sum(events for day, events in days if day is None)
     rest = [events for day, events in days[_DAYS:] if day is not None]
     left_out = f"{without:,} events have no readable time. " if without else ""
@@ -102,7 +102,7 @@ def reasons(name: str, title: str, note: str, found: Sequence[Reason]) -> Figure
         name,
         title,
         note,
-        (Column("reason"), count("events")),
+        (long_text("reason"), count("events")),
         [(one.reason, one.events) for one in found],
         Chart("bars", x=1, y=0, palette="rejects"),
     )

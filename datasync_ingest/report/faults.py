@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..ledger.run_history import PastIncident, PastRequest
-from .figures import Cell, Chart, Column, Figure, count, decimal, thinned
+from .figures import Cell, Chart, Column, Figure, count, decimal, long_text, thinned
 from .gathering import ShownRun
 from .kinds import GOOD, PROBE, kind_of
 from .times import clock_time
@@ -27,7 +27,7 @@ _VARYING = re.compile(r"\b[0-9a-f]{8}/\d+\b|b(['\"]).*\1|\d[\d,.]*( ms| s| min \
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A request that brought no page, and what came of it: `attempts` and `seconds` until the answer, if there was one."""
+    """A request that brought no page, and what came of it: `attempts` and `seconds` until the answer, if one came."""
 
     run: ShownRun
     request: PastRequest
@@ -82,7 +82,9 @@ def summary(found: Sequence[Fault]) -> Figure:
     groups: dict[tuple[str, str], list[Fault]] = defaultdict(list)
     for fault in found:
         groups[kind_of(fault.request), fault.ending].append(fault)
-    rows = [(kind, ending, len(of_it), *_cost(of_it)) for (kind, ending), of_it in groups.items()]
+    times = Counter(kind_of(fault.request) for fault in found)
+    order = sorted(groups.items(), key=lambda one: (-times[one[0][0]], one[0][0], -len(one[1])))
+    rows = [(kind, ending, len(of_it), *_cost(of_it)) for (kind, ending), of_it in order]
     return Figure(
         "faults",
         "Faults of requests, and how each ended",
@@ -96,13 +98,9 @@ def summary(found: Sequence[Fault]) -> Figure:
             decimal("seconds, median"),
             decimal("seconds, most"),
         ),
-        sorted(rows, key=lambda row: (-_times(groups, row[0]), row[0], -row[2])),
+        rows,
         Chart("bars", x=2, y=0, colour=1, palette="endings"),
     )
-
-
-def _times(groups: dict[tuple[str, str], list[Fault]], kind: str) -> int:
-    return sum(len(of_it) for (one, _), of_it in groups.items() if one == kind)
 
 
 def _cost(found: Sequence[Fault]) -> tuple[float | None, int | None, float | None, float | None]:
@@ -138,7 +136,7 @@ def listing(found: Sequence[Fault]) -> Figure:
             count("attempt"),
             Column("fault"),
             decimal("took, s", 2),
-            Column("what came of it"),
+            long_text("what came of it"),
         ),
         shown,
         left_out=f"{len(shown):,} of {len(rows):,} are shown, evenly chosen." if len(shown) < len(rows) else "",
@@ -168,7 +166,7 @@ def incidents(runs: Sequence[ShownRun]) -> Figure:
             f"{of_it[-1][0].name}, {clock_time(of_it[-1][1].at)}",
             *_went_on(of_it),
         )
-        for of_it in groups.values()
+        for of_it in sorted(groups.values(), key=len, reverse=True)
     ]
     return Figure(
         "warnings",
@@ -177,14 +175,14 @@ def incidents(runs: Sequence[ShownRun]) -> Figure:
         (
             Column("level"),
             Column("room"),
-            Column("message"),
+            long_text("message"),
             count("times"),
             Column("first (UTC)"),
             Column("last (UTC)"),
             decimal("longest until a page was committed again, s"),
-            Column("what came of it"),
+            long_text("what came of it"),
         ),
-        sorted(rows, key=lambda row: -row[3]),
+        rows,
     )
 
 

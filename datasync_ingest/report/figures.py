@@ -12,10 +12,11 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column's title, and how its numbers are shown; `{}` is for texts."""
+    """A column's title, and how its numbers are shown; `{}` is for texts, `is_long` for those that need lines."""
 
     title: str
     form: str = "{}"
+    is_long: bool = False
 
     @property
     def is_number(self) -> bool:
@@ -24,6 +25,10 @@ class Column:
 
 def count(title: str) -> Column:
     return Column(title, "{:,}")
+
+
+def long_text(title: str) -> Column:
+    return Column(title, is_long=True)
 
 
 def decimal(title: str, places: int = 1) -> Column:
@@ -91,13 +96,13 @@ def _cell(column: Column, cell: Cell) -> Html:
     if cell is None:
         return element("td")
     if isinstance(cell, str):
-        return element("td", cell)
+        return element("td", cell, class_=_class(column))
     value = round(cell, 6) if isinstance(cell, float) else cell
     return element("td", column.form.format(cell), data_v=value, class_=_class(column))
 
 
 def _class(column: Column) -> str | None:
-    return "number" if column.is_number else None
+    return "number" if column.is_number else "long" if column.is_long else None
 
 
 def _drawing(chart: Chart, label: str) -> dict[str, object]:

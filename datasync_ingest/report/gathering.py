@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import ConfigurationError, DatabaseError, DataDirectoryError, IncompleteError
 from ..ledger.run_history import PastPage, PastRun, read_runs
 from ..postgres.database import database, embedded_directory
 from ..postgres.overview import TableOverview, overview
+from ..progress import mask
 from ..settings import Settings
 
 PATIENCE_S = 5.0  # for a database that may be down: the rest of the page is worth having
@@ -61,11 +62,19 @@ def gather(settings: Settings, choice: Choice, others: Sequence[Path], *, say: C
     errors of a sidecar that cannot be read.
     """
     own = _chosen(settings.data_dir, choice, prefix="")
-    for number, directory in enumerate(others, start=1):
-        last = 1 if choice.numbers else choice.last
-        own += _chosen(directory, Choice(last=last), prefix=f"{_short_name(directory, number, others)} ")
+    beside = Choice(last=1 if choice.numbers else choice.last)
+    for directory, name in zip(others, _short_names(others), strict=True):
+        own += _chosen(directory, beside, prefix=f"{name} ")
     table, trouble = _table(settings, say)
-    return Gathered(own, table, trouble)
+    return Gathered([_masked(run, settings) for run in own], table, mask(trouble, settings))
+
+
+def _masked(run: ShownRun, settings: Settings) -> ShownRun:
+    """What was logged goes into a file that may be passed on."""
+    past = run.past
+    incidents = tuple(replace(one, message=mask(one.message, settings)) for one in past.incidents)
+    ending = None if past.ending is None else mask(past.ending, settings)
+    return replace(run, past=replace(past, incidents=incidents, ending=ending))
 
 
 def _chosen(directory: Path, choice: Choice, *, prefix: str) -> list[ShownRun]:
@@ -94,11 +103,11 @@ def _stopped_s(before: PastRun | None, run: PastRun) -> float:
     return max(0.0, run.begun_at - before.last_seen_at)
 
 
-def _short_name(directory: Path, number: int, others: Sequence[Path]) -> str:
-    """The last part of the path that is not merely `data`, told apart by a number where two are alike."""
-    names = [path.resolve().parent.name if path.name == "data" else path.resolve().name for path in others]
-    name = names[number - 1]
-    return name if names.count(name) == 1 else f"{name} ({number})"
+def _short_names(directories: Sequence[Path]) -> list[str]:
+    """Of each the last part that is not merely `data`, told apart by a number where two are alike."""
+    resolved = [path.resolve() for path in directories]
+    names = [path.parent.name if path.name == "data" else path.name for path in resolved]
+    return [f"{name} ({place})" if names.count(name) > 1 else name for place, name in enumerate(names, start=1)]
 
 
 def _table(settings: Settings, say: Callable[[str], None]) -> tuple[TableOverview | None, str]:

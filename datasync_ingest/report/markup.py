@@ -23,7 +23,10 @@ def element(name: str, /, *children: Child, **attributes: object) -> Html:
     An underscore in an attribute's name is a hyphen, one at its end falls away (`class_`). An attribute of None or
     False is left out; True is the bare name.
     """
-    words = [name, *(_attribute(key, value) for key, value in attributes.items() if value is not None and value is not False)]
+    words = [
+        name,
+        *(_attribute(key, value) for key, value in attributes.items() if value is not None and value is not False),
+    ]
     opening = f"<{' '.join(words)}>"
     return Html(opening if name in _VOID else f"{opening}{joined(children)}</{name}>")
 

@@ -12,7 +12,7 @@ from .. import __version__
 from ..postgres.overview import TableOverview
 from ..units import show_seconds
 from . import contents, faults, latencies, timeline
-from .figures import Cell, Column, Figure, count, data_table, decimal
+from .figures import Cell, Column, Figure, count, data_table, decimal, long_text
 from .gathering import Gathered, ShownRun
 from .markup import Html, element, joined
 from .times import moment
@@ -63,7 +63,7 @@ def _scripts() -> list[str]:
 
 @cache
 def _asset(name: str) -> str:
-    return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+    return (files(__package__) / "assets" / name).read_text(encoding="utf-8")
 
 
 def _anchor(name: str) -> str:
@@ -87,15 +87,21 @@ def _sections(gathered: Gathered) -> Iterator[tuple[str, Sequence[Html]]]:
     yield "Where the time went", _html(timeline.time_spent(runs), timeline.time_spent_when(runs))
     yield "Latency", _html(latencies.requests(runs), latencies.commits(runs), latencies.quantiles(runs))
     found = faults.faults(runs)
-    yield "Faults", [
-        *_html(faults.summary(found)),
-        _folded(faults.listing(found)),
-        *_html(faults.incidents(runs)),
-    ]
-    yield "Books", [
-        contents.books(runs).html(),
-        _away(gathered.trouble) if table is None else contents.books_of_the_table(runs, table).html(),
-    ]
+    yield (
+        "Faults",
+        [
+            *_html(faults.summary(found)),
+            _folded(faults.listing(found)),
+            *_html(faults.incidents(runs)),
+        ],
+    )
+    yield (
+        "Books",
+        [
+            contents.books(runs).html(),
+            _away(gathered.trouble) if table is None else contents.books_of_the_table(runs, table).html(),
+        ],
+    )
     yield "Rejects and repairs", [_away(gathered.trouble)] if table is None else list(_odd_events(table))
     yield "Events", [_away(gathered.trouble)] if table is None else _events(table)
 
@@ -119,7 +125,7 @@ def _runs(runs: Sequence[ShownRun]) -> Html:
         Column("run"),
         Column("began (UTC)"),
         Column("took"),
-        Column("ending"),
+        long_text("ending"),
         Column("exit code", "{:d}"),
         count("pages"),
         count("events received"),
@@ -167,7 +173,8 @@ def _odd_events(table: TableOverview) -> Iterator[Html]:
     yield contents.reasons(
         "rejects",
         "Rejected events, by reason",
-        "Events without a usable id: they have no row in the table, and are kept byte for byte.",
+        "Events without a usable id: they have no row in the table, and are kept byte for byte. One that was served"
+        " twice counts twice.",
         table.rejects,
     ).html()
     yield contents.examples(table.rejects)
@@ -208,6 +215,6 @@ def _headlines(gathered: Gathered) -> Iterator[tuple[str, str]]:
     received = sum(page.received for run in runs for page in run.past.pages)
     elapsed_s = sum(run.elapsed_s for run in runs)
     yield "time", show_seconds(elapsed_s)
-    yield "events/s", f"{received / elapsed_s:,.0f}" if elapsed_s > 0 else "–"
+    yield "events/s", f"{received / elapsed_s:,.0f}" if elapsed_s > 0 else "none"
     requests = sum(len(run.past.requests) for run in runs)
     yield "requests", f"{requests:,}, {len(faults.faults(runs)):,} faults"

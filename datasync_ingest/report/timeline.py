@@ -50,12 +50,18 @@ def last_total(runs: Sequence[ShownRun]) -> int | None:
 
 def throughput(runs: Sequence[ShownRun]) -> Figure:
     rows: list[Sequence[Cell]] = []
+    width_s = _bin_width_s(runs, 2 * _BINS)
     for run in runs:
-        width_s = bin_width_s(run.elapsed_s, max(12, 2 * _BINS // len(runs)))
         received = [0] * _bins(run.elapsed_s, width_s)
         for page in run.past.pages:
             received[_bin(page.completed_at - run.past.begun_at, width_s, len(received))] += page.received
-        rows += [(run.name, place * width_s / 60, events / width_s) for place, events in enumerate(received)]
+        ends = [min(run.elapsed_s, (place + 1) * width_s) for place in range(len(received))]
+        rates = [
+            events / ((end - place * width_s) or width_s)
+            for place, (events, end) in enumerate(zip(received, ends, strict=True))
+        ]
+        rows += [(run.name, place * width_s / 60, rate) for place, rate in enumerate(rates)]
+        rows.append((run.name, run.elapsed_s / 60, rates[-1]))
     return Figure(
         "throughput",
         "Throughput",
@@ -97,11 +103,12 @@ def _spent(run: ShownRun) -> dict[str, float]:
 
 def time_spent_when(runs: Sequence[ShownRun]) -> Figure:
     rows: list[Sequence[Cell]] = []
+    width_s = _bin_width_s(runs, _BINS)
     for run in runs:
-        width_s = bin_width_s(run.elapsed_s, max(12, _BINS // len(runs)))
         for place, seconds in enumerate(_spent_by_bin(run, width_s)):
+            length_s = sum(seconds.values())
             rows += [
-                (run.name, place * width_s / 60, width_s / 60, CAUSES[cause], 100 * seconds[cause] / width_s)
+                (run.name, place * width_s / 60, length_s / 60, CAUSES[cause], 100 * seconds[cause] / length_s)
                 for cause in CAUSES
                 if seconds.get(cause, 0.0) > 0
             ]
@@ -138,6 +145,8 @@ def _stretches(run: ShownRun) -> Iterator[tuple[float, float, dict[str, float]]]
         added[ELSE] = max(0.0, length - sum(added.values()))
         yield before_at - run.past.begun_at, sample.at - run.past.begun_at, added
         before_at, before = sample.at, dict(sample.seconds)
+    if (rest := run.past.last_seen_at - before_at) > 0:
+        yield before_at - run.past.begun_at, run.elapsed_s, {ELSE: rest}
 
 
 def _shares(begin: float, end: float, width_s: float, bins: int) -> Iterable[tuple[int, float]]:
@@ -148,9 +157,9 @@ def _shares(begin: float, end: float, width_s: float, bins: int) -> Iterable[tup
         yield place, max(0.0, high - low) / (end - begin)
 
 
-def bin_width_s(elapsed_s: float, at_most: int) -> float:
-    """A width that people count in, so that `elapsed_s` takes at most so many."""
-    needed = elapsed_s / at_most
+def _bin_width_s(runs: Sequence[ShownRun], at_most: int) -> float:
+    """The same for all runs, so that they can be compared; one that people count in."""
+    needed = max(run.elapsed_s for run in runs) / at_most
     steps = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1800, 3600)
     return float(next((step for step in steps if step >= needed), max(_SHORTEST_BIN_S, math.ceil(needed))))
 

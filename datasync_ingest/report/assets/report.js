@@ -55,8 +55,10 @@
   // --- the kinds of charts ---
 
   const column = (place) => (place === null ? undefined : (row) => row[place]);
-  const LONG = 34; // characters of a label; the table has the whole
-  const cut = (text) => (String(text).length > LONG ? `${String(text).slice(0, LONG - 1)}…` : String(text));
+  // The table has the whole of a label that is too long.
+  const cut = (text, length = 34) => (String(text).length > length ? `${String(text).slice(0, length - 1)}…` : String(text));
+  const LOG_TICKS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000];
+  const LEAST = LOG_TICKS[0];
   const margins = (spec, width) => (width < NARROW ? 48 : 64);
 
   function tipOf(spec) {
@@ -65,7 +67,8 @@
   }
 
   function shown(value) {
-    return typeof value === "number" ? value.toLocaleString("en", { maximumFractionDigits: 3 }) : cut(value);
+    if (typeof value !== "number") return cut(value, 80);
+    return value.toLocaleString("en", { maximumFractionDigits: Math.abs(value) >= 10 ? 1 : 3 });
   }
 
   function common(spec, width) {
@@ -73,7 +76,8 @@
       width, marginLeft: margins(spec, width), marginRight: 16, marginBottom: 40, ariaLabel: spec.label,
       style: { fontSize: "12px", color: "inherit", background: "transparent", overflow: "visible" },
       x: { label: spec.heads[spec.x], labelArrow: "none", labelAnchor: "right", ticks: Math.max(3, Math.round(width / 90)) },
-      y: { label: spec.heads[spec.y], labelArrow: "none", grid: true, ticks: 5 },
+      y: { label: spec.heads[spec.y], labelArrow: "none", grid: true, ticks: 5,
+        tickFormat: width < NARROW ? "~s" : undefined },
       color: spec.colours === null ? undefined : { type: "ordinal", ...spec.colours },
     };
   }
@@ -85,7 +89,7 @@
       height: Math.max(height * 0.6, 130) * spec.facets.length,
       channel: { fy: column(spec.facet) },
       options: { fy: { label: null, axis: null, domain: spec.facets, padding: 0.16 } },
-      marks: [Plot.text(spec.facets, { fy: (name) => name, text: cut, frameAnchor: "top-right", dy: -12, fontWeight: 600 })],
+      marks: [Plot.text(spec.facets, { fy: (name) => name, text: (name) => cut(name), frameAnchor: "top-right", dy: -12, fontWeight: 600 })],
     };
   }
 
@@ -110,16 +114,22 @@
     const symbols = { domain: spec.colours.domain, range: spec.colours.domain.map((_, place) => SYMBOLS[place % SYMBOLS.length]) };
     return Plot.plot({
       ...base, ...parts.options, height: parts.height, marginTop: 28,
-      y: { ...base.y, type: spec.log ? "log" : "linear", tickFormat: spec.log ? (value) => `${value}` : undefined, clamp: spec.log },
+      y: spec.log ? { ...base.y, type: "log", ...logDomain(spec), tickFormat: String } : base.y,
       symbol: symbols,
       marks: [
         spec.log ? null : Plot.ruleY([0], { stroke: "var(--rule)" }),
-        Plot.dot(spec.rows, { x: column(spec.x), y: (row) => (spec.log ? Math.max(row[spec.y], 0.001) : row[spec.y]),
+        Plot.dot(spec.rows, { x: column(spec.x), y: (row) => (spec.log ? Math.max(row[spec.y], LEAST) : row[spec.y]),
           stroke: column(spec.colour), symbol: column(spec.colour), r: 3.5, strokeWidth: 1.5, ...parts.channel }),
         Plot.tip(spec.rows, Plot.pointer({ x: column(spec.x), y: column(spec.y), ...parts.channel, ...tipOf(spec) })),
         ...parts.marks,
       ],
     });
+  }
+
+  function logDomain(spec) {
+    const values = spec.rows.map((row) => Math.max(row[spec.y], LEAST));
+    const domain = [Math.min(...values) / 1.4, Math.max(...values) * 1.4];
+    return { domain, ticks: LOG_TICKS.filter((tick) => tick >= domain[0] && tick <= domain[1]) };
   }
 
   // Horizontal bars, their names above them, so that long ones have room on a phone too.
@@ -130,7 +140,7 @@
     const fill = spec.colour === null ? "var(--blue)" : column(spec.colour);
     const base = common(spec, width);
     return Plot.plot({
-      ...base, marginLeft: 8, marginRight: 24, marginTop: 20, height: names.length * 44 + 64,
+      ...base, marginLeft: 8, marginRight: 24, marginTop: 24, height: names.length * 44 + 68,
       x: { ...base.x, grid: true, ticks: Math.max(2, Math.round(width / 120)) },
       y: { domain: names, axis: null, paddingInner: 0.5, paddingOuter: 0.3 },
       marks: [
@@ -138,7 +148,7 @@
           z: column(spec.colour), inset: 0 }),
         Plot.tip(spec.rows, Plot.pointer(Plot.stackX({ x: column(spec.x), y: column(spec.y), z: column(spec.colour),
           order: spec.colours?.domain, ...tipOf(spec) }))),
-        Plot.text(names, { x: 0, y: (name) => name, text: (name) => `${cut(name)} · ${shown(sums.get(name))}`,
+        Plot.text(names, { x: 0, y: (name) => name, text: (name) => `${cut(name, Math.floor(width / 9))} · ${shown(sums.get(name))}`,
           frameAnchor: "left", textAnchor: "start", dy: -18 }),
         Plot.ruleX([0], { stroke: "var(--rule)" }),
       ],
