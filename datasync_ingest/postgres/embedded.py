@@ -25,23 +25,27 @@ class EmbeddedServer:
         self._home = home
         self._say = say
         self._reviving: threading.Thread | None = None
-        self._is_settled = False
+        self._is_closed = False
         self._asking = threading.Lock()
 
     def revive(self) -> None:
         """Starts it again if it has died. Returns at once; whoever waits for the database goes on when it is there.
 
-        Any thread may ask for it; after `settle` nothing happens.
+        Any thread may ask for it; after `close` nothing happens.
         """
         with self._asking:
-            if not self._is_settled and (self._reviving is None or not self._reviving.is_alive()):
+            if not self._is_closed and (self._reviving is None or not self._reviving.is_alive()):
                 self._reviving = threading.Thread(target=self._start_again, name="revive PostgreSQL", daemon=True)
                 self._reviving.start()
 
+    def close(self) -> None:
+        """Waits for what `revive` began, and lets nothing more begin."""
+        with self._asking:
+            self._is_closed = True
+        self.settle()
+
     def settle(self) -> None:
         """Waits for what `revive` began."""
-        with self._asking:
-            self._is_settled = True
         if self._reviving is not None:
             self._reviving.join()
 
@@ -82,7 +86,7 @@ def embedded_server(directory: Path, *, say: Callable[[str], None]) -> Iterator[
                 server.start(say)
             yield running
         finally:
-            running.settle()
+            running.close()
             try:
                 last = _leave(users, server)
             except BaseException:  # a second signal, which may have come before anything was done

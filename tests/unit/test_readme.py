@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from tests.isolation import SECRETS_AND_DATABASES
 
 README = (TOP / "README.md").read_text(encoding="utf-8")
 PACKAGE = TOP / "datasync_ingest"
+ERRORS = {
+    name: one for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.IngestError)
+}
 GENERAL = {"--help", "--version", "--debug", "--json", *(flag_of(entry) for entry in setting_fields())}
 
 
@@ -48,6 +52,30 @@ def test_every_exit_code_is_in_the_table() -> None:
         int(code) for code in re.findall(r"\d+", " ".join(re.findall(r"^\| ([\d, ]+) \|", section("Exit codes"), re.M)))
     }
     assert codes | {0, 129, 130, 143} == shown
+
+
+def endings() -> list[tuple[str, str]]:
+    """Class and longest literal part of every sentence that an error of ours is made with."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS and node.args:
+                found += [(node.func.id, max(parts, key=len)) for parts in [literal_parts(node.args[0])] if parts]
+    return found
+
+
+def literal_parts(node: ast.expr) -> list[str]:
+    values = node.values if isinstance(node, ast.JoinedStr) else [node]
+    return [value.value.strip() for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)]
+
+
+def test_every_error_is_made_somewhere_and_every_sentence_is_explained() -> None:
+    made = endings()
+    parents = {base for error in ERRORS.values() for base in error.__bases__}
+    assert {name for name, error in ERRORS.items() if error not in parents} - {"StoppedError"} <= {n for n, _ in made}
+    text = section("Troubleshooting")
+    assert [(name, sentence) for name, sentence in made if sentence not in text] == []
+    assert "Stopped by" in text
 
 
 def test_every_room_is_in_the_architecture_and_no_other() -> None:
