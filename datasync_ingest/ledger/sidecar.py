@@ -7,7 +7,6 @@ never an event.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
@@ -16,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ..errors import AlreadyRunningError, DataDirectoryError, DiskFullError, LedgerDamagedError
+from ..errors import DataDirectoryError, DiskFullError, LedgerDamagedError
+from .lock import take
 
 FILE_NAME = "ledger.sqlite3"
-LOCK_NAME = "ledger.lock"
 _FIRST = """
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE walks (
@@ -115,7 +114,7 @@ class Sidecar:
         """
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(directory / LOCK_NAME, purpose)
+            lock = take(directory, purpose)
         except OSError as error:
             raise DataDirectoryError(
                 f"The data directory {directory} cannot be used: {error.strerror}.",
@@ -172,32 +171,12 @@ def set_aside(directory: Path, *, purpose: str) -> Path | None:
     path = directory / FILE_NAME
     if not path.exists():
         return None
-    with _take_lock(directory / LOCK_NAME, purpose):
+    with take(directory, purpose):
         aside = path.with_name(f"{FILE_NAME}.{time.strftime('%Y%m%dT%H%M%S')}.{os.getpid()}")
         for suffix in ("-wal", "-shm", ""):
             if (old := Path(f"{path}{suffix}")).exists():
                 old.rename(f"{aside}{suffix}")
     return aside
-
-
-def _take_lock(path: Path, purpose: str) -> IO[str]:
-    """A lock that dies with its owner; the file says who that is, for the one who is kept out."""
-    lock = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        owner = lock.read().strip() or "another process"
-        lock.close()
-        raise AlreadyRunningError(
-            f"{path.parent} is in use by {owner}.",
-            hint="Wait until it has ended, or stop it with Ctrl-C; nothing is lost by that.",
-        ) from None
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"{purpose} (process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')})\n")
-    lock.flush()
-    return lock
 
 
 def _connect(path: Path) -> sqlite3.Connection:

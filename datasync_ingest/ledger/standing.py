@@ -1,0 +1,188 @@
+"""How things stand by the sidecar: everything that a status needs of it, read at one moment. Times are epoch seconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..messages import Counts, PageId
+from .ledger import Incident, Sample
+from .reading import LedgerView, damaged
+from .spool import PoisonedPage
+
+_HISTORY_SINCE = 2  # the version whose tables keep a run's history
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Marked pages and their events; `last_at` is when the last of them was marked."""
+
+    completed: int
+    counts: Counts
+    last_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """Fetched pages that are not in the table: how many wait, their bytes on the disk, and those set aside."""
+
+    waiting: int
+    size: int
+    poisoned: list[PoisonedPage]
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The latest run. `ended_at` None: it runs, or was killed. `inserted`: events of the pages that it marked.
+
+    `requests`: how many, by what came of them. `warnings` counts all, `last_warning` is the latest.
+    """
+
+    run: int
+    begun_at: float
+    ended_at: float | None
+    exit_code: int | None
+    ending: str | None
+    summary: Mapping[str, Any] | None = None
+    inserted: int = 0
+    received_lately: int = 0
+    sample: Sample | None = None
+    requests: Mapping[str, int] = field(default_factory=dict)
+    warnings: int = 0
+    last_warning: Incident | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The latest file of IDs."""
+
+    path: str
+    ids: int
+    sha256: str
+    exported_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """`ended_at` None: it is not known whether it arrived."""
+
+    submission: int
+    intended_at: float
+    github_repo: str
+    ids: int
+    ended_at: float | None
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`facts` are the sidecar's small values by name; `walks` counts by state."""
+
+    path: Path
+    version: int
+    facts: Mapping[str, Any]
+    walks: Mapping[str, int]
+    pages: Pages
+    spool: Spooled
+    last_run: LastRun | None
+    export: Export | None
+    submissions: list[Submission]
+
+    @property
+    def has_history(self) -> bool:
+        """Whether this sidecar keeps how a run went: one that an older version has left does not yet."""
+        return self.version >= _HISTORY_SINCE
+
+
+def standing(directory: Path, *, since: float) -> Standing | None:
+    """What the sidecar in `directory` says now; None where nothing was begun.
+
+    `received_lately` counts from `since`. Raises LedgerDamagedError, DataDirectoryError.
+    """
+    with LedgerView.open(directory) as view:
+        if view is None:
+            return None
+        try:
+            return _standing(view, since)
+        except (TypeError, ValueError, AttributeError) as error:  # values that no version of this program writes
+            raise damaged(view.path, error) from error
+
+
+def _standing(view: LedgerView, since: float) -> Standing:
+    has_history = view.version >= _HISTORY_SINCE
+    return Standing(
+        view.path,
+        view.version,
+        {name: json.loads(value) for name, value in view.rows("SELECT name, value FROM facts")},
+        dict(view.rows("SELECT state, count(*) FROM walks GROUP BY state ORDER BY min(number)")),
+        _pages(view),
+        _spooled(view),
+        _last_run(view, since, has_history=has_history),
+        _export(view),
+        _submissions(view) if has_history else [],
+    )
+
+
+def _pages(view: LedgerView) -> Pages:
+    ((completed, last_at, *counts),) = view.rows(
+        "SELECT count(*), max(completed_at), coalesce(sum(received), 0), coalesce(sum(inserted), 0),"
+        " coalesce(sum(already_there), 0), coalesce(sum(rejected), 0), coalesce(sum(repaired), 0) FROM pages"
+    )
+    return Pages(completed, Counts(*map(int, counts)), last_at)
+
+
+def _spooled(view: LedgerView) -> Spooled:
+    ((waiting, size),) = view.rows(
+        "SELECT count(*) FILTER (WHERE poisoned IS NULL), coalesce(sum(length(body)), 0) FROM spool"
+    )
+    rows = view.rows("SELECT walk, sequence, received, poisoned FROM spool WHERE poisoned IS NOT NULL ORDER BY place")
+    poisoned = [PoisonedPage(PageId(walk, sequence), received, reason) for walk, sequence, received, reason in rows]
+    return Spooled(waiting, size, poisoned)
+
+
+def _last_run(view: LedgerView, since: float, *, has_history: bool) -> LastRun | None:
+    rows = view.rows("SELECT run, begun_at, ended_at, exit_code, ending FROM runs ORDER BY run DESC LIMIT 1")
+    if not rows:
+        return None
+    run, *_ = rows[0]
+    return LastRun(*rows[0], **_history(view, run, since)) if has_history else LastRun(*rows[0])
+
+
+def _history(view: LedgerView, run: int, since: float) -> dict[str, Any]:
+    ((summary,),) = view.rows("SELECT summary FROM runs WHERE run = ?", (run,))
+    ((inserted, lately),) = view.rows(
+        "SELECT coalesce(sum(inserted), 0), coalesce(sum(received) FILTER (WHERE completed_at > ?), 0)"
+        " FROM pages WHERE run = ?",
+        (since, run),
+    )
+    samples = view.rows("SELECT at, snapshot, seconds FROM samples WHERE run = ? ORDER BY at DESC LIMIT 1", (run,))
+    incidents = view.rows(
+        "SELECT at, level, room, page, message FROM incidents WHERE run = ? ORDER BY at DESC LIMIT 1", (run,)
+    )
+    ((warnings,),) = view.rows("SELECT count(*) FROM incidents WHERE run = ?", (run,))
+    return {
+        "summary": None if summary is None else json.loads(summary),
+        "inserted": int(inserted),
+        "received_lately": int(lately),
+        "sample": next((Sample(at, json.loads(shown), json.loads(spent)) for at, shown, spent in samples), None),
+        "requests": dict(
+            view.rows("SELECT outcome, count(*) FROM requests WHERE run = ? GROUP BY outcome ORDER BY 2 DESC", (run,))
+        ),
+        "warnings": int(warnings),
+        "last_warning": next((Incident(*row) for row in incidents), None),
+    }
+
+
+def _export(view: LedgerView) -> Export | None:
+    rows = view.rows("SELECT path, ids, sha256, exported_at FROM exports ORDER BY export DESC LIMIT 1")
+    return Export(*rows[0]) if rows else None
+
+
+def _submissions(view: LedgerView) -> list[Submission]:
+    rows = view.rows(
+        "SELECT submission, intended_at, github_repo, ids, ended_at, status FROM submissions ORDER BY submission"
+    )
+    return [Submission(*row) for row in rows]
