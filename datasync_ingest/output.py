@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,32 @@ class Output:
     def styled(self, style: str, text: str) -> str:
         """`text` in the colour of `ok`, `warn`, `FAIL` or `title`."""
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.colour else text
+
+    def lines(self, lines: Sequence[tuple[str, str]]) -> str:
+        """Lines of (style, text); an empty style is none."""
+        return "\n".join(self.styled(style, text) if style else text for style, text in lines)
+
+
+class Block:
+    """Lines on a terminal that each drawing replaces by the next; the last one stays."""
+
+    def __init__(self, out: Output, size: Callable[[], os.terminal_size]) -> None:
+        self._out = out
+        self._size = size
+        self._drawn_on: os.terminal_size | None = None
+        self._height = 0
+
+    def draw(self, lines: Sequence[tuple[str, str]]) -> None:
+        """What does not fit onto the terminal is left out."""
+        size = self._size()
+        cut = [(style, text[: size.columns - 1]) for style, text in lines]
+        if len(cut) > size.lines - 1:
+            left_out = len(cut) - (size.lines - 2)
+            cut = [*cut[: size.lines - 2], ("", f"({left_out} more lines: make the terminal higher)")]
+        # After another size nobody knows how the terminal has broken the old lines.
+        back = f"\x1b[{self._height}F\x1b[J" if self._drawn_on == size else "\x1b[2J\x1b[H" if self._drawn_on else ""
+        self._out.line(back + self._out.lines(cut))
+        self._drawn_on, self._height = size, len(cut)
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), indent: str = "  ") -> list[str]:

@@ -12,6 +12,7 @@ MODULES = {
     "export-ids": "export_ids",
     "psql": "psql",
     "report": "report",
+    "status": "status",
 }
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import ConfigurationError, DataDirectoryError, LedgerDamagedError
 from .sidecar import FILE_NAME, SCHEMA_VERSION
+
+T = TypeVar("T")
 
 _BUSY_TIMEOUT_S = 1.0  # a reader waits only while the file is recovered after a kill, or closed by its last user
 _MAGIC = b"SQLite format 3\x00"
@@ -28,28 +29,6 @@ class LedgerView:
         self.path = path
         self.version = int(self.rows("PRAGMA user_version")[0][0])
 
-    @classmethod
-    @contextmanager
-    def open(cls, directory: Path) -> Iterator[LedgerView | None]:
-        """Yields the view of the sidecar in `directory`; None where there is none yet, or nothing in it yet.
-
-        To be left soon: as long as it is open, the file of a run's latest changes cannot shrink. Raises
-        LedgerDamagedError, DataDirectoryError, at the latest by `rows`.
-        """
-        path = directory / FILE_NAME
-        if not _is_begun(path):
-            yield None
-            return
-        with closing(_connect(path)) as connection:
-            view = cls(connection, path)
-            if view.version > SCHEMA_VERSION:
-                raise LedgerDamagedError(
-                    f"The sidecar {path} was written by a newer version of this program (its version {view.version},"
-                    f" ours {SCHEMA_VERSION}).",
-                    hint="Use the newer version.",
-                )
-            yield view if view.version else None
-
     def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """What a SELECT finds. Raises LedgerDamagedError, DataDirectoryError."""
         try:
@@ -57,13 +36,30 @@ class LedgerView:
         except sqlite3.Error as error:
             raise _named(error, self.path) from error
 
-    def fact(self, name: str) -> Any:
-        """The value kept under `name`, None where there is none. Raises ValueError where it is damaged."""
-        rows = self.rows("SELECT value FROM facts WHERE name = ?", (name,))
-        return json.loads(rows[0][0]) if rows else None
+
+def seen(directory: Path, read: Callable[[LedgerView], T]) -> T | None:
+    """What `read` finds in the sidecar of `directory`; None where there is none yet, or nothing in it yet.
+
+    `read` may be called twice, and must not take long: meanwhile the file of a run's latest changes cannot shrink.
+    Raises LedgerDamagedError for a garbage, half copied or newer sidecar, DataDirectoryError.
+    """
+    path = directory / FILE_NAME
+    if not _is_begun(path):
+        return None
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    if (before := _at_rest(path)) is not None:
+        # Nobody has it open. Read without locks, SQLite makes none of the files beside it that it wants otherwise: in
+        # somebody else's folder it may not, and what we made would be in the way of a run of another user.
+        found, error = _tried(f"{uri}&immutable=1", path, read)
+        if _at_rest(path) == before:
+            if error is not None:
+                raise error
+            return found
+    return _read(uri, path, read)
 
 
 def damaged(path: Path, how: object) -> LedgerDamagedError:
+    """The error for a sidecar that cannot be read."""
     return LedgerDamagedError(f"The sidecar {path} cannot be read: {how}.", hint=_COPY_AGAIN)
 
 
@@ -83,36 +79,39 @@ def _is_begun(path: Path) -> bool:
     return bool(header)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode=ro"
+def _at_rest(path: Path) -> tuple[int, int, int] | None:
+    """What tells this state of the file from any other; None while somebody has it open, or was killed with it."""
+    if any(path.with_name(f"{path.name}{suffix}").exists() for suffix in ("-shm", "-wal", "-journal")):
+        return None
     try:
-        try:
-            return _reading(uri)
-        except sqlite3.OperationalError:
-            if not _is_whole_and_unused(path):
-                raise
-            return _reading(f"{uri}&immutable=1")
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _tried(uri: str, path: Path, read: Callable[[LedgerView], T]) -> tuple[T | None, ConfigurationError | None]:
+    try:
+        return _read(uri, path, read), None
+    except ConfigurationError as error:
+        return None, error
+
+
+def _read(uri: str, path: Path, read: Callable[[LedgerView], T]) -> T | None:
+    try:
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("BEGIN")
+            view = LedgerView(connection, path)
+            if view.version > SCHEMA_VERSION:
+                raise LedgerDamagedError(
+                    f"The sidecar {path} was written by a newer version of this program (its version {view.version},"
+                    f" ours {SCHEMA_VERSION}).",
+                    hint="Use the newer version.",
+                )
+            return read(view) if view.version else None
     except sqlite3.Error as error:
         raise _named(error, path) from error
-
-
-def _reading(uri: str) -> sqlite3.Connection:
-    """A connection in a transaction that sees the file as it is now."""
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
-    try:
-        connection.execute("PRAGMA query_only = ON")
-        connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _is_whole_and_unused(path: Path) -> bool:
-    """Whether the file can be read by itself, where we may not make the files beside it that SQLite wants."""
-    beside = [path.with_name(f"{path.name}{suffix}") for suffix in ("-shm", "-wal")]
-    return not any(one.exists() for one in beside)
 
 
 def _named(error: sqlite3.Error, path: Path) -> ConfigurationError:

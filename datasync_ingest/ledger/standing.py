@@ -1,16 +1,17 @@
-"""How things stand by the sidecar: everything that a status needs of it, read at one moment. Times are epoch seconds."""
+"""How things stand by the sidecar: all that a status needs of it, read at one moment. Times are epoch seconds."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..messages import Counts, PageId
 from .ledger import Incident, Sample
-from .reading import LedgerView, damaged
+from .reading import LedgerView, damaged, seen
 from .spool import PoisonedPage
 
 _HISTORY_SINCE = 2  # the version whose tables keep a run's history
@@ -102,28 +103,25 @@ def standing(directory: Path, *, since: float) -> Standing | None:
 
     `received_lately` counts from `since`. Raises LedgerDamagedError, DataDirectoryError.
     """
-    with LedgerView.open(directory) as view:
-        if view is None:
-            return None
-        try:
-            return _standing(view, since)
-        except (TypeError, ValueError, AttributeError) as error:  # values that no version of this program writes
-            raise damaged(view.path, error) from error
+    return seen(directory, partial(_standing, since=since))
 
 
-def _standing(view: LedgerView, since: float) -> Standing:
+def _standing(view: LedgerView, *, since: float) -> Standing:
     has_history = view.version >= _HISTORY_SINCE
-    return Standing(
-        view.path,
-        view.version,
-        {name: json.loads(value) for name, value in view.rows("SELECT name, value FROM facts")},
-        dict(view.rows("SELECT state, count(*) FROM walks GROUP BY state ORDER BY min(number)")),
-        _pages(view),
-        _spooled(view),
-        _last_run(view, since, has_history=has_history),
-        _export(view),
-        _submissions(view) if has_history else [],
-    )
+    try:
+        return Standing(
+            view.path,
+            view.version,
+            {name: json.loads(value) for name, value in view.rows("SELECT name, value FROM facts")},
+            dict(view.rows("SELECT state, count(*) FROM walks GROUP BY state ORDER BY min(number)")),
+            _pages(view),
+            _spooled(view),
+            _last_run(view, since, has_history=has_history),
+            _export(view),
+            _submissions(view) if has_history else [],
+        )
+    except (TypeError, ValueError, AttributeError) as error:  # values that no version of this program writes
+        raise damaged(view.path, error) from error
 
 
 def _pages(view: LedgerView) -> Pages:

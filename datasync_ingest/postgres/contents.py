@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import psycopg2
@@ -16,19 +17,15 @@ from .connection import connect, first_line, is_connection_trouble, named
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5
-STATEMENT_TIMEOUT_S = 15  # one pass over 3,000,000 events takes 2 to 3 s on 2 cores that have other work to do
+TIME_S = 20  # for all questions; the longest takes 2 to 3 s for 3,000,000 events, on 2 cores that have other work to do
 _LOCK_TIMEOUT_S = 2
 _MOST_GROUPS = 10_000  # 8 types on 30 days are 240
 
 # One core is enough, and the others are the run's.
-_SESSION = f"""
-    SET statement_timeout = '{STATEMENT_TIMEOUT_S}s';
-    SET lock_timeout = '{_LOCK_TIMEOUT_S}s';
-    SET max_parallel_workers_per_gather = 0
-"""
+_SESSION = f"SET lock_timeout = '{_LOCK_TIMEOUT_S}s'; SET max_parallel_workers_per_gather = 0"
 _TOO_LONG = {
-    "57014": f"it took more than {STATEMENT_TIMEOUT_S} s",  # query_canceled
-    "55P03": f"the table has been locked by another session for {_LOCK_TIMEOUT_S} s",  # lock_not_available
+    "57014": f"not told within {TIME_S} s",  # query_canceled
+    "55P03": f"another session has locked the table for {_LOCK_TIMEOUT_S} s",  # lock_not_available
 }
 
 _EXISTS = "SELECT to_regclass('ingest_source') IS NOT NULL"
@@ -44,7 +41,7 @@ _TYPES_AND_DAYS = f"""
     LIMIT {_MOST_GROUPS}
 """  # noqa: S608
 _REJECTED = "SELECT reason, count(*) FROM rejected_events GROUP BY 1 ORDER BY 2 DESC, 1"
-# An event may have several repairs, see `rows_of` in pages.py.
+# An event may have several repairs, joined where `RepairedEvent` is made.
 _REPAIRED = """
     SELECT repair, count(*) FROM repaired_events, unnest(string_to_array(reason, '; ')) AS repair
     GROUP BY 1 ORDER BY 2 DESC, 1
@@ -86,7 +83,8 @@ class Contents:
 def contents(conninfo: str) -> Contents | None:
     """Looks into the database; None where the program has made no tables there.
 
-    May take a minute. Raises DatabaseUnreachableError, DatabaseRefusedError, DatabaseError.
+    Takes at most about CONNECT_TIMEOUT_S and TIME_S, a broken network aside. Raises
+    DatabaseUnreachableError, DatabaseRefusedError, DatabaseError, DiskFullError.
     """
     try:
         with closing(
@@ -105,31 +103,34 @@ class _Looking:
 
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
+        self._deadline = time.monotonic() + TIME_S
         self._untold: list[str] = []
 
     def contents(self) -> Contents | None:
+        """The quick questions first."""
         self._cursor.execute(_EXISTS)
         if not self._cursor.fetchall()[0][0]:
             return None
         self._cursor.execute(_SOURCE)
         source, database_id = (self._cursor.fetchall() or [(None, None)])[0]
-        groups = self._told("events by type and day", _TYPES_AND_DAYS, list)
-        return Contents(
+        found = Contents(
             source,
             database_id,
-            self._told("sizes", _SIZES, lambda rows: Sizes(*rows[0])),
-            self._told("events", _EVENTS, _one),
-            None if groups is None else sorted(_by(0, groups), key=lambda group: (not group[0], -group[1], group[0])),
-            None if groups is None else sorted(_by(1, groups), key=lambda group: (not group[0], _age(group[0]))),
-            self._told("rejects", _REJECTED, list),
-            self._told("repairs", _REPAIRED, list),
-            self._told("repaired events", _REPAIRED_EVENTS, _one),
-            self._untold,
+            sizes=self._told("sizes", _SIZES, lambda rows: Sizes(*rows[0])),
+            events=self._told("the number of events", _EVENTS, _one),
+            rejected=self._told("rejects", _REJECTED, list),
+            repaired=self._told("repairs", _REPAIRED, list),
+            repaired_events=self._told("the number of repaired events", _REPAIRED_EVENTS, _one),
+            untold=self._untold,
         )
+        groups = self._told("events by type and day", _TYPES_AND_DAYS, list)
+        return found if groups is None else self._with_groups(found, groups)
 
     def _told(self, what: str, statement: str, read: Callable[[list[tuple[Any, ...]]], T]) -> T | None:
+        left_ms = max(1, round((self._deadline - time.monotonic()) * 1000))
         self._cursor.execute("SAVEPOINT question")
         try:
+            self._cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{left_ms}ms",))
             self._cursor.execute(statement)
             return read(self._cursor.fetchall())
         except psycopg2.Error as error:
@@ -138,6 +139,15 @@ class _Looking:
             self._cursor.execute("ROLLBACK TO SAVEPOINT question")
             self._untold.append(f"{what}: {_TOO_LONG[error.pgcode]}")
             return None
+
+    def _with_groups(self, found: Contents, groups: list[tuple[Any, ...]]) -> Contents:
+        if len(groups) == _MOST_GROUPS:
+            self._untold.append(f"events by type and day: only the {_MOST_GROUPS:,} largest groups of them")
+        return replace(
+            found,
+            by_type=sorted(_by(0, groups), key=lambda group: (not group[0], -group[1], group[0])),
+            by_day=sorted(_by(1, groups), key=lambda group: (not group[0], len(group[0]), group[0])),
+        )
 
 
 def _one(rows: list[tuple[Any, ...]]) -> int:
@@ -150,11 +160,6 @@ def _by(column: int, groups: list[tuple[Any, ...]]) -> list[Group]:
         name = group[column] or ""
         found[name] = found.get(name, 0) + group[2]
     return list(found.items())
-
-
-def _age(day: str) -> tuple[int, str]:
-    """Years beyond 9999 have five digits."""
-    return len(day), day
 
 
 def _named(error: psycopg2.Error) -> IngestError:

@@ -57,7 +57,7 @@ def calls_of(function: str) -> set[str]:
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
-        ("sqlite3", {"ledger.sidecar"}),
+        ("sqlite3", {"ledger.sidecar", "ledger.reading"}),
         ("tqdm", {"progress"}),
         ("dotenv", {"settings"}),
         ("argparse", {"cli", *(name for name in PIPELINE if name.startswith("commands."))} - {"commands.__init__"}),
