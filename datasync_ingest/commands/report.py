@@ -56,10 +56,10 @@ def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Out
 
 COMMAND = command(
     "report",
-    "Makes one HTML page of a run, or of several side by side: throughput, where the time went, latencies, faults and"
-    " how each ended, rejects with examples, the books, events by day, type, device and browser. It needs no network"
-    " to be read, and can be made while a run is active.",
-    "  bin/report\n  bin/report --all -o all.html\n  bin/report --run 2 --run 3\n  bin/report ../other/data",
+    "Makes one HTML page of a run, or of several side by side: throughput, where the time went, latencies,\n"
+    "faults and how each ended, rejects with examples, the books, events by day, type, device and browser.\n"
+    "The page loads nothing from anywhere. It can be made while a run is active.",
+    "  bin/report\n  bin/report --all -o all.html\n  bin/report --run 2 --run 3\n  bin/report other/data",
     _run,
     _flags,
 )

@@ -1,21 +1,17 @@
-"""What the sidecar keeps of its runs, read beside whoever writes it: opens it read-only and takes no lock."""
+"""What the sidecar keeps of its runs: all of it, read at one moment, also while a run writes it."""
 
 from __future__ import annotations
 
 import json
-import re
-import sqlite3
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import psutil
-
-from ..errors import DataDirectoryError, LedgerDamagedError
-from .sidecar import FILE_NAME, LOCK_NAME, SCHEMA_VERSION
+from ..errors import LedgerDamagedError
+from .lock import holder
+from .reading import LedgerView, damaged, seen
 
 _RUN = "SELECT run, begun_at, ended_at, exit_code, ending, options, summary FROM runs ORDER BY run"
 _SAMPLES = "SELECT at, snapshot, seconds FROM samples WHERE run = ? ORDER BY at"
@@ -27,8 +23,7 @@ _PAGES = """
         rejected, repaired, decode_s, write_s
     FROM pages WHERE run IS NOT NULL ORDER BY completed_at
 """
-_BUSY_S = 10.0
-_OWNER = re.compile(r"bin/ingest.* \(process (\d+),")
+_HISTORY_SINCE = 2  # the version whose tables keep a run's history
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,77 +106,32 @@ class PastRun:
 
 
 def read_runs(directory: Path) -> list[PastRun]:
-    """Every run of the sidecar in `directory`, oldest first, as of one moment; empty where there is no sidecar.
+    """Every run of the sidecar in `directory`, oldest first, as of one moment; empty where there is none yet.
 
     Raises DataDirectoryError, LedgerDamagedError.
     """
-    path = directory / FILE_NAME
-    if not path.is_file():
-        return []
-    try:
-        with closing(_open(path)) as connection, _one_moment(connection):
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            _require_history(version, path)
-            return _runs(connection, directory) if version else []
-    except sqlite3.OperationalError as error:
-        raise DataDirectoryError(
-            f"The sidecar {path} cannot be read: {error}.", hint="Check the disk and the rights of the data directory."
-        ) from error
-    except (sqlite3.DatabaseError, ValueError) as error:
+    running = (holder(directory) or "").startswith("bin/ingest")
+    return seen(directory, partial(_runs, running=running)) or []
+
+
+def _runs(view: LedgerView, *, running: bool) -> list[PastRun]:
+    if 0 < view.version < _HISTORY_SINCE:
         raise LedgerDamagedError(
-            f"The sidecar {path} cannot be read: {error}.",
-            hint="Move the file away and run bin/ingest: the sidecar is rebuilt from the database, its history is not.",
-        ) from error
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    """Read-only. Where not even the shared memory beside the file can be made, the file must lie still to be read."""
-    uri = f"file:{quote(str(path))}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S)
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        if path.with_name(f"{path.name}-wal").exists():
-            raise
-        return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-@contextmanager
-def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
-
-
-def _require_history(version: int, path: Path) -> None:
-    if 0 < version < 2:
-        raise LedgerDamagedError(
-            f"The sidecar {path} was written by an earlier version of this program, which kept no history.",
+            f"The sidecar {view.path} was written by an earlier version of this program, which kept no history.",
             hint="Run bin/ingest once: it brings the sidecar up to date, and its run can be looked at.",
         )
-    if version > SCHEMA_VERSION:
-        raise LedgerDamagedError(
-            f"The sidecar {path} was written by a newer version of this program (its version {version}, ours"
-            f" {SCHEMA_VERSION}).",
-            hint="Use the newer version.",
-        )
+    try:
+        rows = view.rows(_RUN) if view.version else []
+        pages = [PastPage(*row) for row in view.rows(_PAGES)] if rows else []
+        return [
+            _run(view, row, tuple(page for page in pages if page.run == row[0]), running and row is rows[-1])
+            for row in rows
+        ]
+    except (ValueError, TypeError) as error:
+        raise damaged(view.path, error) from error
 
 
-def _runs(connection: sqlite3.Connection, directory: Path) -> list[PastRun]:
-    rows = connection.execute(_RUN).fetchall()
-    pages = [PastPage(*row) for row in connection.execute(_PAGES)]
-    active = rows[-1][0] if rows and rows[-1][2] is None and _ingest_runs(directory / LOCK_NAME) else None
-    return [_run(connection, row, [page for page in pages if page.run == row[0]], active == row[0]) for row in rows]
-
-
-def _run(connection: sqlite3.Connection, row: tuple[Any, ...], pages: Collection[PastPage], active: bool) -> PastRun:
+def _run(view: LedgerView, row: tuple[Any, ...], pages: tuple[PastPage, ...], running: bool) -> PastRun:
     run, begun_at, ended_at, exit_code, ending, options, summary = row
     return PastRun(
         run,
@@ -191,19 +141,9 @@ def _run(connection: sqlite3.Connection, row: tuple[Any, ...], pages: Collection
         ending,
         json.loads(options or "{}"),
         None if summary is None else json.loads(summary),
-        active,
-        tuple(PastSample(at, json.loads(s), json.loads(t)) for at, s, t in connection.execute(_SAMPLES, (run,))),
-        tuple(PastRequest(*found) for found in connection.execute(_REQUESTS, (run,))),
-        tuple(pages),
-        tuple(PastIncident(*found) for found in connection.execute(_INCIDENTS, (run,))),
+        running and ended_at is None,
+        tuple(PastSample(at, json.loads(s), json.loads(t)) for at, s, t in view.rows(_SAMPLES, (run,))),
+        tuple(PastRequest(*found) for found in view.rows(_REQUESTS, (run,))),
+        pages,
+        tuple(PastIncident(*found) for found in view.rows(_INCIDENTS, (run,))),
     )
-
-
-def _ingest_runs(lock: Path) -> bool:
-    """Whether the process that the lock's file names still lives. The lock is not tried: a run could miss it then."""
-    try:
-        owner = _OWNER.search(lock.read_text(encoding="utf-8"))
-        written_at = lock.stat().st_mtime
-        return owner is not None and psutil.Process(int(owner[1])).create_time() < written_at + 1
-    except (OSError, psutil.Error, UnicodeDecodeError):
-        return False

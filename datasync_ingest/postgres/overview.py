@@ -28,17 +28,22 @@ _EVENTS = f"""
     GROUP BY GROUPING SETS ((day), (type), (device), (browser))
 """  # noqa: S608
 _BY_GROUPING = {0b0111: "day", 0b1011: "type", 0b1101: "device", 0b1110: "browser"}
+# An event may have several repairs, see `rows_of` in pages.py.
 _REASON = """
-    SELECT reason, n, walk::text, sequence, position, {event_id}, substr(raw, 1, {shown}), length(raw)
+    SELECT of_it, n, walk::text, sequence, position, event_id, substr(raw, 1, {shown}), length(raw)
     FROM (
-        SELECT reason, count(*) AS n FROM {table} GROUP BY reason ORDER BY n DESC, reason LIMIT {reasons}
+        SELECT of_it, count(*) AS n FROM {table}, unnest(string_to_array(reason, '; ')) AS of_it
+        GROUP BY of_it ORDER BY n DESC, of_it LIMIT {reasons}
     ) AS reasons
     CROSS JOIN LATERAL (
-        SELECT walk, sequence, position, {event_id}, raw FROM {table} AS example
-        WHERE example.reason = reasons.reason ORDER BY walk, sequence, position LIMIT {examples}
+        SELECT walk, sequence, position, {event_id} AS event_id, raw FROM {table} AS example
+        WHERE reasons.of_it = ANY (string_to_array(example.reason, '; '))
+        ORDER BY walk, sequence, position LIMIT {examples}
     ) AS examples
-    ORDER BY n DESC, reason, walk, sequence, position
+    ORDER BY n DESC, of_it, walk, sequence, position
 """
+# One core is enough, and the others are the run's.
+_SESSION = "SET statement_timeout = '60s'; SET lock_timeout = '2s'; SET max_parallel_workers_per_gather = 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """How many events were rejected, or repaired, for one reason."""
+    """How many events were rejected, or repaired, for one reason; a repaired event may count under several."""
 
     reason: str
     events: int
@@ -87,6 +92,7 @@ def overview(conninfo: str, *, patience_s: float, waiting: Callable[[str], None]
         try:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
             with connection, connection.cursor() as cursor:
+                cursor.execute(_SESSION)
                 cursor.execute("SELECT to_regclass('ingested_events') IS NOT NULL")
                 (there,) = cursor.fetchone() or (False,)
                 return _overview(cursor) if there else None
