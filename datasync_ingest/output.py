@@ -50,11 +50,11 @@ class Block:
 
     def draw(self, lines: Sequence[tuple[str, str]]) -> None:
         """What does not fit onto the terminal is left out."""
-        size = self._size()
-        cut = [(style, text[: size.columns - 1]) for style, text in lines]
-        if len(cut) > size.lines - 1:
-            left_out = len(cut) - (size.lines - 2)
-            cut = [*cut[: size.lines - 2], ("", f"({left_out} more lines: make the terminal higher)")]
+        size, found = self._size(), list(lines)
+        if len(found) > size.lines - 1:
+            left_out = len(found) - (size.lines - 2)
+            found[size.lines - 2 :] = [("", f"({left_out} more lines than fit)")]
+        cut = [(style, text[: size.columns - 1]) for style, text in found]
         # After another size nobody knows how the terminal has broken the old lines.
         back = f"\x1b[{self._height}F\x1b[J" if self._drawn_on == size else "\x1b[2J\x1b[H" if self._drawn_on else ""
         self._out.line(back + self._out.lines(cut))

@@ -40,7 +40,8 @@ class LedgerView:
 def seen(directory: Path, read: Callable[[LedgerView], T]) -> T | None:
     """What `read` finds in the sidecar of `directory`; None where there is none yet, or nothing in it yet.
 
-    `read` may be called twice, and must not take long: meanwhile the file of a run's latest changes cannot shrink.
+    `read` may be called twice, and must not take long: meanwhile the file of a run's latest changes cannot shrink. Not
+    for the process that has the ledger open: closing a file takes all locks of a process on it away.
     Raises LedgerDamagedError for a garbage, half copied or newer sidecar, DataDirectoryError.
     """
     path = directory / FILE_NAME
