@@ -1,4 +1,4 @@
-"""An HTML page as a test sees it: its elements, whether they are closed in order, its tables, and what Chromium says."""
+"""An HTML page as a test sees it: elements that are closed in order, tables, and what Chromium says of it."""
 
 from __future__ import annotations
 

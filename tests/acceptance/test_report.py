@@ -26,8 +26,9 @@ def api(simulator: Callable[..., SimulatorProcess]) -> SimulatorProcess:
     return simulator(events=EVENTS, rate_limit=40, rate_window=1, fault=FAULTS)
 
 
-def report(workplace: Workplace, *words: str, **extra: str) -> Element:
-    ended = workplace.run("report", *words, **extra)
+def report(workplace: Workplace, *words: str, database: str | None = None) -> Element:
+    named = workplace.environment["DATABASE_URL"] if database is None else database
+    ended = workplace.run("report", *words, DATABASE_URL=named)
     assert ended.code == 0, ended.err
     return parsed((workplace.directory / "report.html").read_text(encoding="utf-8"))
 
@@ -116,18 +117,17 @@ def test_killed_stopped_and_complete_runs_stand_side_by_side(
     simulator: Callable[..., SimulatorProcess], workplace: Workplace
 ):
     api = simulator(events=EVENTS, latency_ms=100)
-    slow = {"API_BASE_URL": api.url}
-    first = workplace.start("ingest", *FLAGS, **slow)
+    first = workplace.start("ingest", *FLAGS, API_BASE_URL=api.url)
     until(lambda: workplace.completed_pages() >= 2, what="two pages")
     kill(first)
-    second = workplace.start("ingest", *FLAGS, **slow)
+    second = workplace.start("ingest", *FLAGS, API_BASE_URL=api.url)
     until(lambda: workplace.completed_pages() >= 5, what="five pages")
     api.options(latency_ms=3_000)
     while_active = report(workplace, "--last", "2")
     api.options(latency_ms=0)
     second.send_signal(signal.SIGINT)
     second.communicate()
-    workplace.ingest(*FLAGS, **slow)
+    workplace.ingest(*FLAGS, API_BASE_URL=api.url)
     assert [row[3] for row in table_of(figure(while_active, "all-runs"))[1]] == ["killed: it left no ending", "running"]
     page = report(workplace, "--all")
     titles, rows = table_of(figure(page, "all-runs"))
@@ -135,7 +135,9 @@ def test_killed_stopped_and_complete_runs_stand_side_by_side(
     assert [row[titles.index("exit code")] for row in rows] == ["", "130", "0"]
     assert rows[0][3] == "killed: it left no ending"
     assert rows[1][3].startswith("Stopped by SIGINT")
-    assert sum(int(row[titles.index("pages")]) for row in rows) >= 10 - 1  # a kill may take the last page's mark with it
+    assert (
+        sum(int(row[titles.index("pages")]) for row in rows) >= 10 - 1
+    )  # a kill may take the last page's mark with it
     assert sums(page, "time-spent", "seconds", "cause")["stopped"] > 0
     chosen = report(workplace, "--run", "3", "--run", "1")
     assert [row[0] for row in table_of(figure(chosen, "all-runs"))[1]] == ["run 3", "run 1"]
@@ -170,11 +172,11 @@ def test_chromium_draws_every_chart_of_several_runs_on_a_phone(api: SimulatorPro
 def test_without_a_database_the_runs_are_told_all_the_same(api: SimulatorProcess, workplace: Workplace):
     workplace.ingest(*FLAGS, API_BASE_URL=api.url)
     away = "host=127.0.0.1 port=1 user=nobody password=very-secret dbname=nothing"
-    page = report(workplace, DATABASE_URL=away)
+    page = report(workplace, database=away)
     assert page.text.count("The database could not be read. PostgreSQL could not be reached") == 3
     assert "very-secret" not in page.text
     assert table_of(figure(page, "books-of-the-runs"))[1][0][1] == "10"
-    own = report(workplace, DATABASE_URL="")
+    own = report(workplace, database="")
     assert "There is no database in this data directory." in own.text
     assert not (workplace.directory / "data" / "postgres").exists()
 
