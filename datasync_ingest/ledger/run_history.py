@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ _INCIDENTS = "SELECT at, level, room, page, message FROM incidents WHERE run = ?
 _PAGES = """
     SELECT substr(walk, 1, 8) || '/' || sequence, run, completed_at, page_limit, received, inserted, already_there,
         rejected, repaired, decode_s, write_s
-    FROM pages WHERE run IS NOT NULL ORDER BY completed_at
+    FROM pages ORDER BY completed_at
 """
 _HISTORY_SINCE = 2  # the version whose tables keep a run's history
 
@@ -62,10 +63,14 @@ class PastIncident:
 
 @dataclass(frozen=True, slots=True)
 class PastPage:
-    """A page and the run that marked it. `limit` is how many events it was asked for with."""
+    """A page and the run that marked it; `limit` is how many events it was asked for with.
+
+    `run` is None where the page was found in the database: the run that committed it was killed before it could mark
+    it, or had another sidecar. `completed_at` is then when it was found.
+    """
 
     page: str
-    run: int
+    run: int | None
     completed_at: float
     limit: int
     received: int
@@ -105,16 +110,24 @@ class PastRun:
         return max(known, default=self.begun_at)
 
 
-def read_runs(directory: Path) -> list[PastRun]:
-    """Every run of the sidecar in `directory`, oldest first, as of one moment; empty where there is none yet.
+@dataclass(frozen=True, slots=True)
+class PastRuns:
+    """Every run, oldest first, and the pages that no run of this sidecar has marked."""
+
+    runs: tuple[PastRun, ...] = ()
+    found: tuple[PastPage, ...] = ()
+
+
+def read_runs(directory: Path) -> PastRuns:
+    """The history in the sidecar of `directory`, as of one moment; without a run where there is no sidecar yet.
 
     Raises DataDirectoryError, LedgerDamagedError.
     """
     running = (holder(directory) or "").startswith("bin/ingest")
-    return seen(directory, partial(_runs, running=running)) or []
+    return seen(directory, partial(_runs, running=running)) or PastRuns()
 
 
-def _runs(view: LedgerView, *, running: bool) -> list[PastRun]:
+def _runs(view: LedgerView, *, running: bool) -> PastRuns:
     if 0 < view.version < _HISTORY_SINCE:
         raise LedgerDamagedError(
             f"The sidecar {view.path} was written by an earlier version of this program, which kept no history.",
@@ -122,11 +135,11 @@ def _runs(view: LedgerView, *, running: bool) -> list[PastRun]:
         )
     try:
         rows = view.rows(_RUN) if view.version else []
-        pages = [PastPage(*row) for row in view.rows(_PAGES)] if rows else []
-        return [
-            _run(view, row, tuple(page for page in pages if page.run == row[0]), running and row is rows[-1])
-            for row in rows
-        ]
+        by_run: dict[int | None, list[PastPage]] = defaultdict(list)
+        for page in [PastPage(*row) for row in view.rows(_PAGES)] if rows else []:
+            by_run[page.run].append(page)
+        runs = [_run(view, row, tuple(by_run[row[0]]), running and row is rows[-1]) for row in rows]
+        return PastRuns(tuple(runs), tuple(by_run[None]))
     except (ValueError, TypeError) as error:
         raise damaged(view.path, error) from error
 

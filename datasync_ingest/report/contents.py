@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..ledger.run_history import PastPage
 from ..postgres.overview import Example, Reason, TableOverview
 from .figures import Cell, Chart, Column, Figure, count, decimal, long_text
 from .gathering import ShownRun
@@ -17,19 +18,16 @@ _NONE = "(none)"
 
 
 def books(runs: Sequence[ShownRun]) -> Figure:
-    rows: list[Sequence[Cell]] = []
-    for run in runs:
-        pages = run.past.pages
-        received = sum(page.received for page in pages)
-        parts = [sum(getattr(page, name) for page in pages) for name in ("inserted", "already_there", "rejected")]
-        repaired = sum(page.repaired for page in pages)
-        verdict = "yes" if received == sum(parts) else f"NO: {received - sum(parts):+,}"
-        rows.append((run.name, len(pages), received, *parts, verdict, repaired))
+    rows = [_book(run.name, run.past.pages) for run in runs]
+    every = {id(run.completed): run.completed for run in runs}.values()
+    found = [[page for page in completed.values() if page.run is None] for completed in every]
+    rows += [_book("found in the database", pages) for pages in found if pages]
     return Figure(
         "books-of-the-runs",
         "The books of the runs",
         "For the pages that each run committed: received = inserted + already there + rejected. Repaired events count"
-        " among those of the table.",
+        " among those of the table. “Found in the database” are pages that a run committed, and was killed before it"
+        " could note it.",
         (
             Column("run"),
             count("pages"),
@@ -42,6 +40,13 @@ def books(runs: Sequence[ShownRun]) -> Figure:
         ),
         rows,
     )
+
+
+def _book(name: str, pages: Sequence[PastPage]) -> Sequence[Cell]:
+    received = sum(page.received for page in pages)
+    parts = [sum(getattr(page, part) for page in pages) for part in ("inserted", "already_there", "rejected")]
+    verdict = "yes" if received == sum(parts) else f"NO: {received - sum(parts):+,}"
+    return (name, len(pages), received, *parts, verdict, sum(page.repaired for page in pages))
 
 
 def books_of_the_table(runs: Sequence[ShownRun], table: TableOverview) -> Figure:

@@ -17,7 +17,7 @@ from .times import clock_time
 ANSWERED = "asked again and answered"
 HALVED = "asked for in smaller pages and answered"
 RENEWED = "cursor renewed"
-LATER_RUN = "fetched by a later run"
+LATER_RUN = "fetched later"
 EARLIER_PAGE = "the walk went on elsewhere"
 PENDING = "asked again at present"
 OPEN = "not answered in this run"
@@ -66,7 +66,7 @@ def _ending_without_an_answer(run: ShownRun, request: PastRequest) -> str:
         renewed = known is not None and known.completed_at < request.at
         return RENEWED if renewed else EARLIER_PAGE
     page = run.completed.get(request.page)
-    if page is not None and page.run > run.past.run:
+    if page is not None and page.completed_at > request.at:
         return LATER_RUN
     return PENDING if run.past.active else OPEN
 

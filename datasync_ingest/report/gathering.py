@@ -29,7 +29,7 @@ class ShownRun:
     """A run under the name that it has on the page.
 
     `stopped_s`: how long nothing ran before it, though the run before had not ended complete. `completed`: the pages of
-    all runs of its data directory, by their names in the log.
+    its data directory, by their names in the log.
     """
 
     name: str
@@ -78,10 +78,11 @@ def _masked(run: ShownRun, settings: Settings) -> ShownRun:
 
 
 def _chosen(directory: Path, choice: Choice, *, prefix: str) -> list[ShownRun]:
-    past = read_runs(directory)
+    history = read_runs(directory)
+    past = history.runs
     if not past:
         raise IncompleteError(f"No run was made with the data directory {directory} yet.", hint="Run bin/ingest first.")
-    completed = {page.page: page for run in past for page in run.pages}
+    completed = {page.page: page for page in (*history.found, *(page for run in past for page in run.pages))}
     shown = [
         ShownRun(f"{prefix}run {run.run}", run, _stopped_s(before, run), completed)
         for before, run in zip([None, *past[:-1]], past, strict=True)

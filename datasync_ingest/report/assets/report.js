@@ -8,7 +8,7 @@
     answers: { "page": "blue", "page from the cache": "teal", "probe": "green", "too many requests (429)": "orange",
       "no whole answer": "red" },
     endings: { "asked again and answered": "blue", "asked for in smaller pages and answered": "teal",
-      "cursor renewed": "green", "fetched by a later run": "purple", "the walk went on elsewhere": "brown",
+      "cursor renewed": "green", "fetched later": "purple", "the walk went on elsewhere": "brown",
       "asked again at present": "gray", "not answered in this run": "red" },
     rejects: {},
   };
