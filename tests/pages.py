@@ -40,10 +40,12 @@ class _Strict(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.open = [Element("", {})]
+        self.names: list[str | None] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len(dict(attrs)) == len(attrs), f"an attribute comes twice: {self.get_starttag_text()}"
         element = Element(tag, dict(attrs))
+        self.names.append(element.attributes.get("id"))
         self.open[-1].children.append(element)
         if tag not in VOID:
             self.open.append(element)
@@ -63,6 +65,8 @@ def parsed(text: str) -> Element:
     parser.feed(text)
     parser.close()
     assert [one.name for one in parser.open] == [""], "not every element is closed"
+    names = [name for name in parser.names if name is not None]
+    assert len(set(names)) == len(names), "an id comes twice"
     return parser.open[0]
 
 

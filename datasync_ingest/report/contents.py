@@ -124,6 +124,7 @@ def _examples_of(reason: Reason) -> Html:
         "details",
         element("summary", f"{reason.reason}: {shown} {'event' if reason.events == 1 else 'events'}"),
         [list(_example(one)) for one in reason.examples],
+        class_="printed",
     )
 
 

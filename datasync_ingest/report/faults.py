@@ -86,7 +86,7 @@ def summary(found: Sequence[Fault]) -> Figure:
     order = sorted(groups.items(), key=lambda one: (-times[one[0][0]], one[0][0], -len(one[1])))
     rows = [(kind, ending, len(of_it), *_cost(of_it)) for (kind, ending), of_it in order]
     return Figure(
-        "faults",
+        "faults-of-requests",
         "Faults of requests, and how each ended",
         "Requests that brought no page. Attempts and seconds are those from the fault to the page's whole answer.",
         (
@@ -179,7 +179,7 @@ def incidents(runs: Sequence[ShownRun]) -> Figure:
             count("times"),
             Column("first (UTC)"),
             Column("last (UTC)"),
-            decimal("longest until a page was committed again, s"),
+            decimal("next commit after, s, most"),
             long_text("what came of it"),
         ),
         rows,

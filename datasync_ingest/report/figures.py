@@ -9,6 +9,8 @@ from .markup import Html, element
 
 Cell = str | int | float | None
 
+_PRINTED = 25  # rows of a table that goes onto paper though it is folded on the screen
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -79,7 +81,7 @@ class Figure:
             "figure",
             element("figcaption", heading, notes),
             element("div", class_="chart", **_drawing(self.chart, f"{self.title}. {self.note}")),
-            element("details", summary, table),
+            element("details", summary, table, class_="printed" if len(self.rows) <= _PRINTED else None),
             class_="figure",
         )
 

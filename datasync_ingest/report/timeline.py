@@ -22,6 +22,7 @@ CAUSES: Mapping[str, str] = {
 }
 _POINTS = 900  # of all runs together: a chart is about as many pixels wide
 _BINS = 60
+_LEAST_BINS = 15
 _SHORTEST_BIN_S = 1.0
 
 
@@ -50,7 +51,7 @@ def last_total(runs: Sequence[ShownRun]) -> int | None:
 
 def throughput(runs: Sequence[ShownRun]) -> Figure:
     rows: list[Sequence[Cell]] = []
-    width_s = _bin_width_s(runs, 2 * _BINS)
+    width_s = _bin_width_s(runs, 2 * _BINS, 8 * _BINS)
     for run in runs:
         received = [0] * _bins(run.elapsed_s, width_s)
         for page in run.past.pages:
@@ -103,7 +104,7 @@ def _spent(run: ShownRun) -> dict[str, float]:
 
 def time_spent_when(runs: Sequence[ShownRun]) -> Figure:
     rows: list[Sequence[Cell]] = []
-    width_s = _bin_width_s(runs, _BINS)
+    width_s = _bin_width_s(runs, _BINS, 4 * _BINS)
     for run in runs:
         for place, seconds in enumerate(_spent_by_bin(run, width_s)):
             length_s = sum(seconds.values())
@@ -157,9 +158,12 @@ def _shares(begin: float, end: float, width_s: float, bins: int) -> Iterable[tup
         yield place, max(0.0, high - low) / (end - begin)
 
 
-def _bin_width_s(runs: Sequence[ShownRun], at_most: int) -> float:
-    """The same for all runs, so that they can be compared; one that people count in."""
-    needed = max(run.elapsed_s for run in runs) / at_most
+def _bin_width_s(runs: Sequence[ShownRun], at_most: int, of_all: int) -> float:
+    """The same for all runs, so that they can be compared; one that people count in.
+
+    A run gets `at_most` bins, fewer where there would be more than `of_all`, but not fewer than `_LEAST_BINS`.
+    """
+    needed = max(run.elapsed_s for run in runs) / max(_LEAST_BINS, min(at_most, of_all // len(runs)))
     steps = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1800, 3600)
     return float(next((step for step in steps if step >= needed), max(_SHORTEST_BIN_S, math.ceil(needed))))
 

@@ -101,7 +101,7 @@ def test_a_page_tells_of_the_last_run_and_of_the_table(api: SimulatorProcess, wo
     ((_, pages, received, inserted, already, rejects, balanced, _),) = table_of(figure(page, "books-of-the-runs"))[1]
     assert (pages, received, already, balanced) == ("10", str(EVENTS), "0", "yes")
     assert int(inserted) + int(rejects) == EVENTS
-    titles, faults = table_of(figure(page, "faults"))
+    titles, faults = table_of(figure(page, "faults-of-requests"))
     assert {row[0]: row[1:3] for row in faults} == {
         kind: ["asked again and answered", "1"]
         for kind in ("server error (502)", "no whole page", "too many requests (429)")

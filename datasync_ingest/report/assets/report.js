@@ -191,7 +191,7 @@
   // --- the page ---
 
   function legend(spec) {
-    if (spec.colours === null || spec.colours.domain.length < 2) return [];
+    if (spec.colours === null || (spec.palette === "runs" && spec.colours.domain.length < 2)) return [];
     const list = document.createElement("ul");
     list.className = "legend";
     spec.colours.domain.forEach((name, place) => {
