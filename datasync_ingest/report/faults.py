@@ -18,7 +18,7 @@ ANSWERED = "asked again and answered"
 HALVED = "asked for in smaller pages and answered"
 RENEWED = "cursor renewed"
 LATER_RUN = "fetched later"
-EARLIER_PAGE = "the walk went on elsewhere"
+ELSEWHERE = "the walk went on elsewhere"
 PENDING = "asked again at present"
 OPEN = "not answered in this run"
 _SHOWN = 1000
@@ -54,21 +54,31 @@ def _ended(run: ShownRun, request: PastRequest, of_the_page: Sequence[PastReques
     later = [one for one in of_the_page if one.at > request.at and kind_of(one) in GOOD - {PROBE}]
     if later:
         answer = later[0]
-        ending = HALVED if _is_smaller(run, request.page) else ANSWERED
+        smaller = HALVED if _is_smaller(run, request.page) else ANSWERED
+        ending = RENEWED if _is_renewed(run, request) else smaller
         attempts = sum(1 for one in of_the_page if request.at < one.at <= answer.at)
         return Fault(run, request, ending, attempts, answer.at + answer.seconds - request.at)
     return Fault(run, request, _ending_without_an_answer(run, request))
 
 
 def _ending_without_an_answer(run: ShownRun, request: PastRequest) -> str:
-    if went_on := [one for one in run.past.requests if one.at > request.at and one.outcome == "page"]:
-        known = run.completed.get(went_on[0].page)
-        renewed = known is not None and known.completed_at < request.at
-        return RENEWED if renewed else EARLIER_PAGE
+    if _next_answer(run, request) is not None:
+        return RENEWED if _is_renewed(run, request) else ELSEWHERE
     page = run.completed.get(request.page)
     if page is not None and page.completed_at > request.at:
         return LATER_RUN
     return PENDING if run.past.active else OPEN
+
+
+def _is_renewed(run: ShownRun, request: PastRequest) -> bool:
+    """Whether the refusal was followed by a page that was known by then: it is asked for, for the cursor it brings."""
+    answer = _next_answer(run, request) if request.outcome == "refused" else None
+    known = None if answer is None else run.completed.get(answer.page)
+    return known is not None and known.completed_at < request.at
+
+
+def _next_answer(run: ShownRun, request: PastRequest) -> PastRequest | None:
+    return next((one for one in run.past.requests if one.at > request.at and one.outcome == "page"), None)
 
 
 def _is_smaller(run: ShownRun, page: str) -> bool:
@@ -170,7 +180,7 @@ def incidents(runs: Sequence[ShownRun]) -> Figure:
     ]
     return Figure(
         "warnings",
-        "Warnings and errors in the log, and how the run went on",
+        "Warnings and errors in the log, and what came of them",
         "Those that differ in numbers alone are one row, with the first of them as it was logged.",
         (
             Column("level"),
@@ -190,7 +200,7 @@ def _went_on(found: Sequence[tuple[ShownRun, PastIncident]]) -> tuple[float | No
     waits = [_until_next_commit_s(run, one) for run, one in found]
     known = [wait for wait in waits if wait is not None]
     ended = {run.name: _ending_of(run) for (run, _), wait in zip(found, waits, strict=True) if wait is None}
-    words = [f"pages were committed after it {len(known):,} times"] if known else []
+    words = [f"the run went on {'once' if len(known) == 1 else f'{len(known):,} times'}"] if known else []
     words += [f"nothing more was committed in {name}: {ending}" for name, ending in ended.items()]
     return max(known, default=None), "; ".join(words)
 

@@ -60,8 +60,10 @@ def test_a_refused_cursor_after_which_a_known_page_was_asked_for_was_renewed():
     refused = request(5, "w/1", "refused", 400)
     known = shown(refused, request(6, "w/0"), request(7, "v/0"), pages=(page("w/0", 1), page("v/0", 8)))
     assert endings(known) == [faults.RENEWED]
+    answered = shown(refused, request(6, "w/0"), request(7, "w/1", attempt=2), pages=(page("w/0", 1), page("w/1", 8)))
+    assert endings(answered) == [faults.RENEWED]
     anew = shown(refused, request(6, "v/0"), pages=(page("w/0", 1), page("v/0", 8)))
-    assert endings(anew) == [faults.EARLIER_PAGE]
+    assert endings(anew) == [faults.ELSEWHERE]
 
 
 def test_a_fault_without_an_answer_ends_as_its_run_did():
@@ -84,7 +86,7 @@ def test_warnings_that_differ_in_numbers_are_one_row_that_says_what_came_after()
     last = PastIncident(50, "error", "copying", None, "the end")
     run = shown(pages=(page("w/0", 3), page("w/1", 9)), incidents=(*told, last), ending="no room")
     first, second = faults.incidents([run]).rows
-    assert (first[2], first[3], first[6:]) == (told[0].message, 2, (5, "pages were committed after it 2 times"))
+    assert (first[2], first[3], first[6:]) == (told[0].message, 2, (5, "the run went on 2 times"))
     assert second[6:] == (None, "nothing more was committed in run 1: it ended: no room")
 
 
