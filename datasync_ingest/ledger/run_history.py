@@ -24,6 +24,7 @@ _PAGES = """
         rejected, repaired, decode_s, write_s
     FROM pages ORDER BY completed_at
 """
+_NEEDED = ("initial", "committed", "total")  # of a snapshot
 _HISTORY_SINCE = 2  # the version whose tables keep a run's history
 
 
@@ -152,11 +153,19 @@ def _run(view: LedgerView, row: tuple[Any, ...], pages: tuple[PastPage, ...], ru
         ended_at,
         exit_code,
         ending,
-        json.loads(options or "{}"),
-        None if summary is None else json.loads(summary),
+        _object(options or "{}"),
+        None if summary is None else _object(summary, "seconds_by_cause"),
         running and ended_at is None,
-        tuple(PastSample(at, json.loads(s), json.loads(t)) for at, s, t in view.rows(_SAMPLES, (run,))),
+        tuple(PastSample(at, _object(s, *_NEEDED), _object(t)) for at, s, t in view.rows(_SAMPLES, (run,))),
         tuple(PastRequest(*found) for found in view.rows(_REQUESTS, (run,))),
         pages,
         tuple(PastIncident(*found) for found in view.rows(_INCIDENTS, (run,))),
     )
+
+
+def _object(text: str, *needed: str) -> dict[str, Any]:
+    """A JSON object that has what is needed. Raises ValueError, TypeError."""
+    found = json.loads(text)
+    if not isinstance(found, dict) or not found.keys() >= set(needed):
+        raise ValueError("a run's history holds what no run has written")
+    return found

@@ -30,8 +30,8 @@ def page(gathered: Gathered, *, now: float) -> str:
         "body",
         element("header", element("h1", title), element("p", _made(runs, now), class_="note"), _tiles(gathered)),
         element("nav", [element("a", name, href=f"#{_anchor(name)}") for name in sections], aria_label="Sections"),
-        element("main", [_section(name, parts) for name, parts in sections.items()]),
         element("noscript", element("p", "Without scripts there are no charts; each one's table has its numbers.")),
+        element("main", [_section(name, parts) for name, parts in sections.items()]),
         [element("script", Html(text)) for text in _scripts()],
     )
     return f'<!DOCTYPE html>\n<html lang="en">{_head(title)}{body}</html>\n'

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from datasync_ingest.ledger import Incident, Ledger
+from datasync_ingest.ledger import Incident, Ledger, Sample
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.harness import Database, Workplace, kill, until
 from tests.pages import CHROMIUM, Element, in_chromium, parsed, table_of
@@ -222,6 +222,14 @@ def test_what_cannot_be_done_is_said(words: list[str], code: int, sentence: str,
     ended = workplace.run("report", *words)
     assert (ended.code, sentence in ended.err) == (code, True), ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_damaged_history_is_named(workplace: Workplace):
+    with Ledger.open(workplace.ledger.parent, purpose="a test") as ledger, ledger.run() as ending:
+        ledger.happened(ending.run, samples=[Sample(1.0, {"committed": 1}, {})])
+    ended = workplace.run("report")
+    assert ended.code == 2
+    assert "cannot be read: a run's history holds what no run has written" in ended.err
 
 
 def test_a_page_of_nothing_is_refused(workplace: Workplace):
