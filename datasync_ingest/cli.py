@@ -62,7 +62,11 @@ def _guarded(options: argparse.Namespace, called: Command) -> int:
         shown = display(options.progress)
         try:
             with logging_to(shown, chosen, debug=options.debug):
-                out = Output(as_json=options.json, colour=settings.wants_colour() and sys.stdout.isatty())
+                out = Output(
+                    as_json=options.json,
+                    colour=settings.wants_colour() and sys.stdout.isatty(),
+                    mask=partial(mask, settings=chosen),
+                )
                 return called.run(options, chosen, shown, out)
         finally:
             shown.close()

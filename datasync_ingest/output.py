@@ -16,10 +16,14 @@ _STYLES = {"ok": "32", "warn": "33", "FAIL": "31;1", "title": "1"}
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """`as_json`: results are for machines. `colour`: the terminal shows colours, and nobody has asked for none."""
+    """`as_json`: results are for machines. `colour`: the terminal shows colours, and nobody has asked for none.
+
+    `mask` takes the secrets out of a text.
+    """
 
     as_json: bool = False
     colour: bool = False
+    mask: Callable[[str], str] = str
 
     def result(self, text: str, data: Mapping[str, Any]) -> None:
         """The command's result, in one of its two forms; at most once a command."""
@@ -27,7 +31,7 @@ class Output:
 
     def line(self, text: str) -> None:
         """One line on stdout as it comes, for results that take time; not for `as_json`."""
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{self.mask(text)}\n")
         sys.stdout.flush()
 
     def styled(self, style: str, text: str) -> str:

@@ -194,9 +194,9 @@ def logging_to(shown: Display, settings: Settings, *, debug: bool) -> Iterator[N
 
 
 def mask(text: str, settings: Settings | None) -> str:
-    """`text` without any of the settings' secrets in it."""
+    """`text` without any of the settings' secrets in it, also as JSON spells them."""
     for secret in settings.secrets if settings is not None else ():
-        text = text.replace(secret, "***")
+        text = text.replace(secret, "***").replace(json.dumps(secret)[1:-1], "***")
     return text
 
 

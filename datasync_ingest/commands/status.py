@@ -76,6 +76,8 @@ def _watch(chosen: Settings, watch: TableWatch, interval_s: float, out: Output) 
             _show(look(chosen, watch.table(min(1.0, interval_s / 2))), out, block)
             time.sleep(max(0.0, due_at - time.monotonic()))
     except StoppedError as stopped:  # that is how it ends
+        if block is not None:
+            out.line("")  # the terminal has written ^C there
         return stopped.exit_code
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..messages import Counts, PageId
 from .ledger import Incident, Sample
 from .reading import LedgerView, damaged, seen
 from .spool import PoisonedPage
 
+T = TypeVar("T")
+
 _HISTORY_SINCE = 2  # the version whose tables keep a run's history
+
+_WALKS = "SELECT state, count(*) FROM walks GROUP BY state ORDER BY min(number)"
+_REQUESTS = "SELECT outcome, count(*) FROM requests WHERE run = ? GROUP BY outcome ORDER BY 2 DESC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +85,12 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`facts` are the sidecar's small values by name; `walks` counts by state."""
+    """`facts` are the sidecar's small values by name, `total` the API's number of events; `walks` counts by state."""
 
     path: Path
     version: int
     facts: Mapping[str, Any]
+    total: int | None
     walks: Mapping[str, int]
     pages: Pages
     spool: Spooled
@@ -109,11 +115,13 @@ def standing(directory: Path, *, since: float) -> Standing | None:
 def _standing(view: LedgerView, *, since: float) -> Standing:
     has_history = view.version >= _HISTORY_SINCE
     try:
+        facts = {str(name): json.loads(value) for name, value in view.rows("SELECT name, value FROM facts")}
         return Standing(
             view.path,
             view.version,
-            {name: json.loads(value) for name, value in view.rows("SELECT name, value FROM facts")},
-            dict(view.rows("SELECT state, count(*) FROM walks GROUP BY state ORDER BY min(number)")),
+            facts,
+            _maybe(int, facts.get("total")),
+            {str(state): int(count) for state, count in view.rows(_WALKS)},
             _pages(view),
             _spooled(view),
             _last_run(view, since, has_history=has_history),
@@ -129,7 +137,7 @@ def _pages(view: LedgerView) -> Pages:
         "SELECT count(*), max(completed_at), coalesce(sum(received), 0), coalesce(sum(inserted), 0),"
         " coalesce(sum(already_there), 0), coalesce(sum(rejected), 0), coalesce(sum(repaired), 0) FROM pages"
     )
-    return Pages(completed, Counts(*map(int, counts)), last_at)
+    return Pages(int(completed), Counts(*map(int, counts)), _maybe(float, last_at))
 
 
 def _spooled(view: LedgerView) -> Spooled:
@@ -137,16 +145,26 @@ def _spooled(view: LedgerView) -> Spooled:
         "SELECT count(*) FILTER (WHERE poisoned IS NULL), coalesce(sum(length(body)), 0) FROM spool"
     )
     rows = view.rows("SELECT walk, sequence, received, poisoned FROM spool WHERE poisoned IS NOT NULL ORDER BY place")
-    poisoned = [PoisonedPage(PageId(walk, sequence), received, reason) for walk, sequence, received, reason in rows]
-    return Spooled(waiting, size, poisoned)
+    poisoned = [
+        PoisonedPage(PageId(str(walk), int(sequence)), int(received), str(reason))
+        for walk, sequence, received, reason in rows
+    ]
+    return Spooled(int(waiting), int(size), poisoned)
 
 
 def _last_run(view: LedgerView, since: float, *, has_history: bool) -> LastRun | None:
     rows = view.rows("SELECT run, begun_at, ended_at, exit_code, ending FROM runs ORDER BY run DESC LIMIT 1")
     if not rows:
         return None
-    run, *_ = rows[0]
-    return LastRun(*rows[0], **_history(view, run, since)) if has_history else LastRun(*rows[0])
+    run, begun_at, ended_at, exit_code, ending = rows[0]
+    return LastRun(
+        int(run),
+        float(begun_at),
+        _maybe(float, ended_at),
+        _maybe(int, exit_code),
+        _maybe(str, ending),
+        **(_history(view, run, since) if has_history else {}),
+    )
 
 
 def _history(view: LedgerView, run: int, since: float) -> dict[str, Any]:
@@ -162,25 +180,38 @@ def _history(view: LedgerView, run: int, since: float) -> dict[str, Any]:
     )
     ((warnings,),) = view.rows("SELECT count(*) FROM incidents WHERE run = ?", (run,))
     return {
-        "summary": None if summary is None else json.loads(summary),
+        "summary": None if summary is None else dict(json.loads(summary)),
         "inserted": int(inserted),
         "received_lately": int(lately),
-        "sample": next((Sample(at, json.loads(shown), json.loads(spent)) for at, shown, spent in samples), None),
-        "requests": dict(
-            view.rows("SELECT outcome, count(*) FROM requests WHERE run = ? GROUP BY outcome ORDER BY 2 DESC", (run,))
-        ),
+        "sample": next((_sample(*row) for row in samples), None),
+        "requests": {str(outcome): int(count) for outcome, count in view.rows(_REQUESTS, (run,))},
         "warnings": int(warnings),
-        "last_warning": next((Incident(*row) for row in incidents), None),
+        "last_warning": next((_incident(*row) for row in incidents), None),
     }
 
 
 def _export(view: LedgerView) -> Export | None:
     rows = view.rows("SELECT path, ids, sha256, exported_at FROM exports ORDER BY export DESC LIMIT 1")
-    return Export(*rows[0]) if rows else None
+    return next((Export(str(path), int(ids), str(digest), float(at)) for path, ids, digest, at in rows), None)
 
 
 def _submissions(view: LedgerView) -> list[Submission]:
     rows = view.rows(
         "SELECT submission, intended_at, github_repo, ids, ended_at, status FROM submissions ORDER BY submission"
     )
-    return [Submission(*row) for row in rows]
+    return [
+        Submission(int(one), float(at), str(repo), int(ids), _maybe(float, ended_at), _maybe(int, code))
+        for one, at, repo, ids, ended_at, code in rows
+    ]
+
+
+def _sample(at: object, shown: str, spent: str) -> Sample:
+    return Sample(float(str(at)), dict(json.loads(shown)), dict(json.loads(spent)))
+
+
+def _incident(at: object, level: object, room: object, page: object, message: object) -> Incident:
+    return Incident(float(str(at)), str(level), str(room), _maybe(str, page), str(message))
+
+
+def _maybe(convert: Callable[[Any], T], value: object) -> T | None:
+    return None if value is None else convert(value)

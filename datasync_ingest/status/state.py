@@ -90,13 +90,12 @@ class Status:
         contents = self.table.contents
         if self.sidecar is None:
             return None if contents is None or contents.events is None else Progress(contents.events, None)
-        total = self.sidecar.facts.get("total")
+        total = self.sidecar.total
         run = self.sidecar.last_run
         if self.run_state == ACTIVE and run is not None:
             return _running(run, self.sidecar, total, self.at)
-        if contents is not None and contents.events is not None:
-            return Progress(contents.events, total)
-        return Progress(_events(run, self.sidecar), total)
+        told = contents.events if contents is not None else None
+        return Progress(_events(run, self.sidecar) if told is None else told, total, rate=_rate(run))
 
     @property
     def is_another_database(self) -> bool:
@@ -179,7 +178,7 @@ def _running(run: LastRun, sidecar: Standing, total: int | None, at: float) -> P
     return Progress(
         events=_events(run, sidecar),
         total=total,
-        rate=shown.get("rate"),
+        rate=_rate(run),
         rate_lately=run.received_lately / LATELY_S if at - run.begun_at >= LATELY_S else None,
         left_s=None if left_s is None else max(0.0, left_s - age_s),
         waiting=shown.get("waiting") or "",
@@ -188,6 +187,10 @@ def _running(run: LastRun, sidecar: Standing, total: int | None, at: float) -> P
         queue=shown.get("queued"),
         as_of=sample.at,
     )
+
+
+def _rate(run: LastRun | None) -> float | None:
+    return None if run is None or run.sample is None else run.sample.snapshot.get("rate")
 
 
 def _events(run: LastRun | None, sidecar: Standing) -> int:

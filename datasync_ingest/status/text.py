@@ -102,7 +102,7 @@ def _progress(status: Status) -> _Rows:
 def _requests(run: LastRun | None) -> _Rows:
     if run is None or not (run.requests or run.warnings):
         return []
-    rows = [("requests", _counts([(name, count) for name, count in run.requests.items()]))]
+    rows = [("requests", _counts(list(run.requests.items())))] if run.requests else []
     if run.last_warning is not None:
         rows.append(
             ("warnings", f"{run.warnings:,}, the last at {_moment(run.last_warning.at)}: {run.last_warning.message}")
@@ -220,7 +220,8 @@ def _held(contents: Contents) -> _Rows:
 
 def _reasons(name: str, reasons: Sequence[Group], total: int) -> _Rows:
     rows = [(name, f"{total:,}")]
-    rows += [("", f"{count:,}  {reason}") for reason, count in reasons[:_MOST_REASONS]]
+    shown = [(f"{count:,}", reason) for reason, count in reasons[:_MOST_REASONS]]
+    rows += [("", line) for line in table(shown, right=(0,), indent="")]
     if len(reasons) > _MOST_REASONS:
         rows.append(("", f"and {len(reasons) - _MOST_REASONS:,} more reasons; --json names them all"))
     return rows
@@ -243,7 +244,7 @@ def _groups(title: str, groups: list[Group] | None, nameless: str, most: int, *,
 
 def _counts(counts: Sequence[Group]) -> str:
     total = sum(count for _, count in counts)
-    return f"{total:,}, of which " + ", ".join(f"{name} {count:,}" for name, count in counts) if counts else "none"
+    return f"{total:,} ({', '.join(f'{name} {count:,}' for name, count in counts)})"
 
 
 def _sentence(text: str | None) -> str:

@@ -145,6 +145,11 @@ def test_a_database_that_is_down_or_locked_or_not_ours_is_named_and_the_sidecar_
     assert "500 of 500 events" in out
     assert "hunter2" not in out
     assert status(workplace, expect=4, database=down)["database"]["exit_code"] == 4
+    unreadable = "postgresql://me:hunter2@[::1/events"
+    for words in ((), ("--json",)):
+        out = shown(workplace, *words, expect=4, database=unreadable)
+        assert "PostgreSQL refused the connection" in out
+        assert "hunter2" not in out
     with closing(psycopg2.connect(database.conninfo)) as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLE repaired_events IN ACCESS EXCLUSIVE MODE")
         found = status(workplace)["database"]

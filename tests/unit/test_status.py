@@ -51,7 +51,8 @@ def sidecar(run: LastRun | None = RUN, *, version: int = 2, poisoned: int = 0) -
     return Standing(
         DIRECTORY / "ledger.sqlite3",
         version,
-        {"total": 4000, "source": "http://here", "database_id": "ours"},
+        {"source": "http://here", "database_id": "ours"},
+        4000,
         {"active": 1, "finished": 2},
         Pages(7, Counts(2000, 1900, 60, 40, 5), NOW - 3),
         Spooled(3, 2**20, [PoisonedPage(PageId("0123456789", n), 50, "3 workers died") for n in range(poisoned)]),
@@ -87,7 +88,7 @@ def test_a_run_that_is_active_is_told_with_its_progress_rate_time_left_and_wait(
         "2 pages fetched and not yet committed",
         "7 in this window",
         "10 s ago",
-        "3, of which page 2, limited 1",
+        "3 (page 2, limited 1)",
         ": 429",
     ):
         assert words in text, words
