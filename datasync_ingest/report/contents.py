@@ -61,7 +61,8 @@ def books_of_the_table(runs: Sequence[ShownRun], table: TableOverview) -> Figure
     return Figure(
         "books-of-the-table",
         "The books of the table",
-        "As they stand now, whichever run they came by: what is missing is the API's total less events and rejects.",
+        "As they stand now in the database that the settings name, whichever run they came by: what is missing is the"
+        " API's total less events and rejects.",
         (Column("what"), count("events")),
         rows,
     )
