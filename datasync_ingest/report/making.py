@@ -36,11 +36,17 @@ def make_report(
     gathered = gather(settings, choice, others, say=say)
     text = page(gathered, now=time.time()).encode("utf-8", "backslashreplace")
     if target == "-":
-        sys.stdout.buffer.write(text)
-        sys.stdout.buffer.flush()
+        _write_to_stdout(text)
     else:
         _write(Path(target), text)
     return Made(target, len(text), tuple(run.name for run in gathered.runs), gathered.trouble)
+
+
+def _write_to_stdout(text: bytes) -> None:
+    rest = memoryview(text)
+    while rest:  # unbuffered (PYTHONUNBUFFERED), a pipe may take a part only
+        rest = rest[sys.stdout.buffer.write(rest) :]
+    sys.stdout.buffer.flush()
 
 
 def _write(path: Path, text: bytes) -> None:
