@@ -113,7 +113,7 @@
     const base = common(spec, width);
     const symbols = { domain: spec.colours.domain, range: spec.colours.domain.map((_, place) => SYMBOLS[place % SYMBOLS.length]) };
     return Plot.plot({
-      ...base, ...parts.options, height: parts.height, marginTop: 28,
+      ...base, ...parts.options, height: parts.height, marginTop: 28, x: { ...base.x, zero: true },
       y: spec.log ? { ...base.y, type: "log", ...logDomain(spec), tickFormat: String } : base.y,
       symbol: symbols,
       marks: [
@@ -141,7 +141,7 @@
     const base = common(spec, width);
     return Plot.plot({
       ...base, marginLeft: 8, marginRight: 24, marginTop: 24, height: names.length * 44 + 68,
-      x: { ...base.x, grid: true, ticks: Math.max(2, Math.round(width / 120)) },
+      x: { ...base.x, grid: true, ticks: Math.min(Math.max(2, Math.round(width / 120)), mostWhole(sums)) },
       y: { domain: names, axis: null, paddingInner: 0.5, paddingOuter: 0.3 },
       marks: [
         Plot.barX(spec.rows, { x: column(spec.x), y: column(spec.y), fill, order: spec.colours?.domain,
@@ -153,6 +153,12 @@
         Plot.ruleX([0], { stroke: "var(--rule)" }),
       ],
     });
+  }
+
+  // Counts have no ticks between whole numbers.
+  function mostWhole(sums) {
+    const values = [...sums.values()];
+    return values.every(Number.isInteger) ? Math.max(1, ...values) : Infinity;
   }
 
   function columns(spec, width) {
@@ -196,7 +202,7 @@
     list.className = "legend";
     spec.colours.domain.forEach((name, place) => {
       const item = list.appendChild(document.createElement("li"));
-      item.append(swatch(spec, place), cut(name));
+      item.append(swatch(spec, place), cut(name, 60));
     });
     return [list];
   }
