@@ -13,6 +13,7 @@ MODULES = {
     "psql": "psql",
     "quick-test": "quick_test",
     "explore-api": "explore_api",
+    "report": "report",
     "status": "status",
     "submit": "submit",
 }
