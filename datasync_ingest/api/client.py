@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import should_bypass_proxies
 
 from .. import __version__
+from ..redaction import foreign
 from ..settings import Settings
 from .outcomes import Answered, Fault, TooLarge
 
@@ -68,9 +69,13 @@ class ApiClient:
                 body = self._body(answer, deadline=received_at + BODY_TIMEOUT_S)
                 return Response(answer.status_code, answer.headers, body, sent_at, received_at, self._clock())
         except requests.RequestException as error:
-            raise Fault(_sentence(error)) from error
+            raise Fault(self._told(error, parameters)) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Fault(f"the answer broke off: {_sentence(error)}") from error
+            raise Fault(f"the answer broke off: {self._told(error, parameters)}") from error
+
+    def _told(self, error: BaseException, parameters: Mapping[str, str]) -> str:
+        """The libraries' errors hold the URL now and then, with the cursor in it."""
+        return foreign(_sentence(error), self._settings, parameters.get("cursor"))
 
     def _body(self, answer: requests.Response, deadline: float) -> bytes:
         """Inflates as a stream, at most a chunk at a time, so that a small body cannot become a huge one unseen."""

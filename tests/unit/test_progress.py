@@ -12,7 +12,8 @@ import pytest
 from datasync_ingest.books import Balance
 from datasync_ingest.messages import Counts
 from datasync_ingest.postgres.source import Holdings
-from datasync_ingest.progress import LINE_EVERY_S, Bar, JsonLines, Lines, Snapshot, display, logging_to, mask
+from datasync_ingest.progress import LINE_EVERY_S, Bar, JsonLines, Lines, Snapshot, display, logging_to
+from datasync_ingest.redaction import mask
 from datasync_ingest.settings import Secret, Settings
 from datasync_ingest.summary import Summary
 
