@@ -50,7 +50,7 @@ def serving(host: str, port: int, pages: Mapping[str, Page]) -> Iterator[str]:
         server = _Server(family, (str(address[0]), port), pages)
     except OSError as error:
         raise ConfigurationError(
-            f"METRICS_PORT={port} (METRICS_HOST={host}) cannot be listened on: {error.strerror}.",
+            f"METRICS_PORT={port} cannot be listened on at {host}: {error.strerror}.",
             hint="Choose another port (0 takes a free one) or address, or leave it out. Nothing was begun.",
         ) from None
     with closing(server):
