@@ -158,7 +158,7 @@ class Settings:
         }
 
     def changed(self) -> dict[str, str]:
-        """Those of `shown` that are not the defaults; the data directory always is among them: it is absolute by now."""
+        """Those of `shown` that are not the defaults; DATA_DIR always is among them, as it is absolute by now."""
         defaults = {str(entry.metadata["variable"]): conversions.shown(_default(entry)) for entry in setting_fields()}
         return {name: text for name, text in self.shown().items() if text != defaults[name]}
 
