@@ -49,6 +49,7 @@ class Meter:
         self._top_up = False
         self._page_size = 1  # events; pages are asked for smaller where one fails
         self._warned = False
+        self._total_at_head: int | None = None  # when the walk under way read the newest event
         self.total = total
         self.total_is_fresh = False  # the API has said it to this run
         self.counts = Counts()
@@ -59,12 +60,20 @@ class Meter:
         """A walk begins that already has `behind` events behind it; how long a top-up is nobody knows."""
         self._walk_length = behind
         self._top_up = top_up
+        self._total_at_head = None
 
     def fetched(self, page: RawPage) -> None:
         self._page_size = max(self._page_size, page.received)
         self._walk_length += page.received
         if page.total is not None:
             self.total, self.total_is_fresh = page.total, True
+        if page.cursor is None:
+            self._total_at_head = page.total
+
+    @property
+    def grown(self) -> int:
+        """How many events have come since the walk under way read the newest one, as far as is known."""
+        return 0 if self._total_at_head is None or self.total is None else self.total - self._total_at_head
 
     def committed(self, receipt: Receipt) -> None:
         self.counts += receipt.counts

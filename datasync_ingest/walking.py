@@ -14,6 +14,7 @@ from .plan import ACTIVE, FINISHED, SUPERSEDED, Plan, Rewalk, SoFar, branch, is_
 from .postgres.source import Holdings, SourceDatabase
 from .walk import DivergedError
 
+_MOST_TOP_UPS = 5  # each is shorter than the one before: as long as what came during that
 _FUTILE_FACT = "missing after a walk that brought nothing"
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ class Walking:
         self._meter = meter
         self._rewalk = rewalk
         self._so_far = SoFar()
+        self._top_ups = 0
+        self._is_again = False  # the walk under way is over everything, though nothing new was left
         self._expiry = _Expiry()
 
     def until_balanced(self) -> Balance:
@@ -40,7 +43,7 @@ class Walking:
             missing_before = self._so_far.missing
             if self._walked(plan):
                 balance = self._balanced(plan)
-                self._remember(plan, balance, missing_before)
+                self._remember(balance, missing_before)
         return replace(balance, futile=self._is_futile(balance.unexplained))
 
     def _next(self) -> Plan | None:
@@ -72,11 +75,11 @@ class Walking:
         return False
 
     def _walk(self, plan: Plan) -> None:
-        again = plan.is_new and plan.walk.until is None and self._so_far.topped_up
+        self._is_again = plan.is_new and plan.walk.until is None and self._so_far.topped_up
         if plan.is_new:
             self._ledger.begin(plan.walk)
         _log.info("walking: %s", plan.reason)
-        if again:
+        if self._is_again:
             _log.info("this costs %s; --no-rewalk leaves it out", self._meter.cost_of_a_walk())
         self._meter.walk_begins(self._received(plan), top_up=plan.walk.until is not None)
         self._copier.follow(plan)
@@ -85,18 +88,22 @@ class Walking:
         """Counts, and notes what this run has done by now."""
         balance = Balance(self._source.holdings(), self._meter.total, tuple(self._ledger.spool.poisoned()))
         top_up = plan.walk.until is not None
+        self._top_ups += top_up
         self._so_far = SoFar(
             # One that an earlier run began may have missed what is new since.
             walked=self._so_far.walked or (not top_up and (plan.is_new or self._meter.total_is_fresh)),
-            topped_up=self._so_far.topped_up or (top_up and plan.is_new),
+            topped_up=(self._so_far.topped_up or (top_up and plan.is_new)) and not self._must_top_up_again(),
             missing=balance.unexplained,
         )
         return balance
 
-    def _remember(self, plan: Plan, balance: Balance, missing_before: int) -> None:
+    def _must_top_up_again(self) -> bool:
+        """Whether events have come since the walk read the newest one; not for ever, where some always do."""
+        return self._meter.grown > 0 and self._top_ups < _MOST_TOP_UPS
+
+    def _remember(self, balance: Balance, missing_before: int) -> None:
         """A walk over everything that left the books as short as before need not be made again unasked."""
-        again = plan.walk.until is None and self._so_far.topped_up
-        if again and balance.unexplained and balance.unexplained == missing_before:
+        if self._is_again and balance.unexplained and balance.unexplained == missing_before:
             self._ledger.keep(**{_FUTILE_FACT: balance.unexplained})
 
     def _is_futile(self, missing: int) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import requests
 
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.harness import API_KEY, Database, Workplace
@@ -79,7 +80,7 @@ def test_every_event_arrives_once(
 def test_every_request_of_every_window_is_used_and_none_is_one_too_many(
     simulator: Start, workplace: Workplace, database: Database
 ) -> None:
-    api = simulator(events=1_500, rate_limit=10, rate_window=1)
+    api = simulator(events=1_500, rate_limit=10, rate_window=3)  # ten requests take 0.2 s, on a busy machine 1 s
     workplace.ingest("--batch-size", "50", API_BASE_URL=api.url)
     counters = api.counters()
     assert counters["statuses_429"] == 0
@@ -117,6 +118,25 @@ def test_new_events_at_the_head_are_added_by_the_next_run(
     workplace.ingest("--batch-size", "1000", API_BASE_URL=api.url, expect=None)
     api.options(grow_per_page=0)
     workplace.ingest("--batch-size", "1000", API_BASE_URL=api.url)
+    require_exact(workplace, database, api)
+
+
+def test_events_that_come_while_new_ones_are_read_are_read_next_and_not_taken_for_missing(
+    simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    api = simulator(events=1_000, grow_per_page=30, cache_life=0)
+    flags = ("--batch-size", "100")
+    ended = workplace.ingest(*flags, API_BASE_URL=api.url)
+    assert "Complete." in ended.out
+    assert api.counters()["counted"]["events"] == 10 + 4 + 2 + 1, "each time what has come in the meantime"
+    api.options(grow_per_page=500)
+    assert requests.get(f"{api.url}/events?limit=1", headers={"X-API-Key": API_KEY}, timeout=10).ok
+    api.options(grow_per_page=30)
+    before = api.counters()["counted"]["events"]
+    workplace.ingest(*flags, API_BASE_URL=api.url)
+    assert api.counters()["counted"]["events"] - before < 12, "no walk over everything"
+    api.options(grow_per_page=0)
+    workplace.ingest(*flags, API_BASE_URL=api.url)
     require_exact(workplace, database, api)
 
 
