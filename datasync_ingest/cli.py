@@ -16,7 +16,7 @@ from .errors import ConfigurationError, IngestError, StoppedError
 from .log_lines import as_json, stamp
 from .output import Output
 from .progress import display, logging_to
-from .redaction import mask
+from .redaction import mask, without_secrets
 from .settings import Settings
 
 _UNEXPECTED = "unexpected error: "
@@ -70,7 +70,11 @@ def _guarded(options: argparse.Namespace, called: Command) -> int:
         shown = display(options.progress, log_format=chosen.log_format)
         try:
             with logging_to(shown, chosen, debug=options.debug):
-                out = Output(as_json=options.json, colour=settings.wants_colour() and sys.stdout.isatty())
+                out = Output(
+                    as_json=options.json,
+                    colour=settings.wants_colour() and sys.stdout.isatty(),
+                    mask=partial(without_secrets, settings=chosen),
+                )
                 return called.run(options, chosen, shown, out)
         finally:
             shown.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from .ledger import Ledger
 from .settings import Secret
@@ -18,7 +20,7 @@ class KeyClock:
 
     def __init__(self, ledger: Ledger, key: Secret, *, wall: Callable[[], float] = time.time) -> None:
         self._ledger = ledger
-        self._digest = _digest(ledger, key)
+        self._digest = _digest(ledger.fact("database_id"), key)
         self._wall = wall
         self._first_used_at: float | None = self._known()
 
@@ -27,6 +29,11 @@ class KeyClock:
         if self._first_used_at is None:
             self._first_used_at = self._wall()
             self._ledger.keep(**{KEY_FACT: {"digest": self._digest, "at": self._first_used_at}})
+
+    @property
+    def first_used_at(self) -> float | None:
+        """Epoch seconds; None before its first call, as far as the ledger knows."""
+        return self._first_used_at
 
     def left_s(self) -> float | None:
         """Seconds until the key ends; None before its first call."""
@@ -37,6 +44,22 @@ class KeyClock:
         return float(fact["at"]) if fact is not None and fact["digest"] == self._digest else None
 
 
-def _digest(ledger: Ledger, key: Secret) -> str:
-    salt = str(ledger.fact("database_id"))
+@dataclass(frozen=True, slots=True)
+class KeyEnd:
+    """When the key that was used last ends, epoch seconds; whether it is the settings' key, None without one there."""
+
+    ends_at: float
+    is_ours: bool | None
+
+
+def key_end(facts: Mapping[str, Any], key: Secret | None) -> KeyEnd | None:
+    """What the ledger's facts say of it; None before the first call. Raises TypeError, KeyError for damaged facts."""
+    fact = facts.get(KEY_FACT)
+    if fact is None:
+        return None
+    is_ours = None if key is None else fact["digest"] == _digest(facts.get("database_id"), key)
+    return KeyEnd(float(fact["at"]) + KEY_LIFE_S, is_ours)
+
+
+def _digest(salt: Any, key: Secret) -> str:
     return hashlib.sha256(f"{salt}:{key.reveal()}".encode()).hexdigest()[:12]

@@ -185,6 +185,31 @@ def export_bar(stream: TextIO) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
+def upload_bar(stream: TextIO) -> Iterator[Callable[[int, int], None]]:
+    """A bar for bytes that go out, on a terminal only; yields what to call with (done, total).
+
+    It appears with the first call, so that questions can be asked before.
+    """
+    bar: tqdm[Any] | None = None
+
+    def shown(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(
+                total=total, unit="B", unit_scale=True, file=stream, disable=not stream.isatty(), dynamic_ncols=True
+            )
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    try:
+        yield shown
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+@contextmanager
 def logging_to(shown: Display, settings: Settings, *, debug: bool) -> Iterator[None]:
     """Log records of this package go through the display, with secrets masked; nothing else of it changes."""
     logger = logging.getLogger(__package__)

@@ -308,6 +308,11 @@ def wants_colour() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def terminal_obeys() -> bool:
+    """Whether the terminal, if there is one, can be told to draw over what it shows."""
+    return os.environ.get("TERM", "dumb") != "dumb"
+
+
 def environment() -> dict[str, str]:
     """This process's environment, for a program that the user talks to."""
     return dict(os.environ)

@@ -6,7 +6,9 @@ import io
 import ipaddress
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import requests
@@ -17,11 +19,15 @@ from requests.utils import should_bypass_proxies
 from .. import __version__
 from ..redaction import foreign
 from ..settings import Settings
-from .outcomes import Answered, Fault, TooLarge
+from .outcomes import Answered, Fault, NotConnected, TooLarge
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 90  # pages that take 30 s and more were seen
 BODY_TIMEOUT_S = 300  # for a server that sends a byte now and then, which no read timeout ends
+# For a body that goes out: how long the server may take none of it, and how long it may think when it has all of it.
+# The first bounds the connecting as well, since urllib3 has one timeout for both.
+STALL_TIMEOUT_S = 120
+ANSWER_TIMEOUT_S = 900
 _CHUNK_BYTES = 1 << 20
 
 
@@ -41,6 +47,32 @@ class Response:
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)
+
+
+class Upload:
+    """The bytes of a file on their way out. `sent` counts those that were handed to the connection; `shown` is told."""
+
+    def __init__(self, file: BinaryIO, size: int, shown: Callable[[int], None]) -> None:
+        """`file` stands at its beginning, and is `size` bytes long."""
+        self._file = file
+        self._size = size
+        self._shown = shown
+        self.sent = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, size: int = -1) -> bytes:
+        """Raises OSError where the file has become shorter: a request must not end before its Content-Length."""
+        left = self._size - self.sent
+        block = self._file.read(left if size < 0 else min(size, left))
+        if left and not block:
+            raise OSError(f"the file has become shorter: it ends after {self.sent:,} of {self._size:,} bytes")
+        self.sent += len(block)
+        if block:
+            with suppress(OSError, ValueError):  # a screen that is gone must not cut a body off
+                self._shown(self.sent)
+        return block
 
 
 class ApiClient:
@@ -70,6 +102,34 @@ class ApiClient:
                 return Response(answer.status_code, answer.headers, body, sent_at, received_at, self._clock())
         except requests.RequestException as error:
             raise Fault(self._told(error, parameters)) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Fault(f"the answer broke off: {self._told(error, parameters)}") from error
+
+    def post(self, url: str, parameters: Mapping[str, str], upload: Upload) -> Response:
+        """One POST of plain text with the key; the answer may come at any time, and ends the upload.
+
+        It takes a connection of its own: one that was kept alive may be dead, which shows only when bytes are gone.
+        Raises NotConnected, or Fault: then nobody knows what has arrived.
+        """
+        sent_at = self._clock()
+        try:
+            with (
+                _session(self._settings) as session,
+                session.post(
+                    url,
+                    params=dict(parameters),
+                    data=upload,
+                    headers={"Content-Type": "text/plain"},
+                    timeout=(STALL_TIMEOUT_S, ANSWER_TIMEOUT_S),
+                    allow_redirects=False,
+                    stream=True,
+                ) as answer,
+            ):
+                received_at = self._clock()
+                body = self._body(answer, deadline=received_at + BODY_TIMEOUT_S)
+                return Response(answer.status_code, answer.headers, body, sent_at, received_at, self._clock())
+        except requests.RequestException as error:
+            raise (NotConnected if _never_connected(error) else Fault)(self._told(error, parameters)) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Fault(f"the answer broke off: {self._told(error, parameters)}") from error
 
@@ -125,6 +185,14 @@ def _is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _never_connected(error: requests.RequestException) -> bool:
+    """Whether it is surely so: only errors that are raised before there is a connection count."""
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(reason, urllib3.exceptions.ProxyError):
+        reason = reason.original_error
+    return isinstance(reason, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError))
 
 
 def _sentence(error: BaseException) -> str:

@@ -38,10 +38,10 @@ def page_of(address: PageAddress, envelope: Envelope, body: bytes, limit: int) -
     )
 
 
-def said(response: Response, settings: Settings, cursor: str | None) -> str:
+def said(response: Response, settings: Settings | None = None, cursor: str | None = None) -> str:
     """The status and, if it is readable, what the body says: `401 INVALID_API_KEY (no such key)`.
 
-    A server may say again what it was asked with: neither the key nor the `cursor` is left in it.
+    A server may say again what it was asked with: what `settings` hold of secrets and `cursor` are not left in it.
     """
 
     def told(text: str) -> str:

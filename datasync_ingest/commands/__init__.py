@@ -11,6 +11,8 @@ MODULES = {
     "ingest": "ingest",
     "export-ids": "export_ids",
     "psql": "psql",
+    "status": "status",
+    "submit": "submit",
 }
 
 

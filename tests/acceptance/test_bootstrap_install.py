@@ -14,7 +14,7 @@ import datasync_ingest
 from tests.checkout import environment
 from tests.harness import TOP
 
-COMMANDS = ("datasync-ingest", "datasync-export-ids", "datasync-psql", "datasync-simulate-api")
+COMMANDS = ("datasync-ingest", "datasync-export-ids", "datasync-psql", "datasync-submit", "datasync-simulate-api")
 # Offline; the last, as pip below 23.1, which comes with Python 3.10, still builds the old way unless it is told.
 OPTIONS = ("--no-deps", "--no-build-isolation", "--use-pep517")
 DATA_FILES = ("LICENSE", "py.typed", "postgres/schema.sql")

@@ -57,7 +57,7 @@ def calls_of(function: str) -> set[str]:
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
-        ("sqlite3", {"ledger.sidecar"}),
+        ("sqlite3", {"ledger.sidecar", "ledger.reading"}),
         ("tqdm", {"progress"}),
         ("dotenv", {"settings"}),
         ("prometheus_client", {"monitoring.metrics"}),

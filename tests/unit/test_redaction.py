@@ -65,6 +65,7 @@ def test_a_cursor_that_nobody_has_named_is_known_by_what_stands_before_it_or_by_
         "event 0f3b0c1e-2f6a-4b7c-8f1e-0123456789ab is too large",
         f"SHA-256 {'ab' * 32}",
         "page 3",
+        '{"cursor": {"version": 2, "id": "e1"}, "cursor": 116}',
     ],
 )
 def test_other_words_stay_as_they_are(text: str) -> None:
