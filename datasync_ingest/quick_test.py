@@ -17,13 +17,14 @@ from .api.outcomes import Outcome, outcome_of
 from .api.probing import EVENTS, NotAskedError, Prober, Question
 from .api.reading import said
 from .checks import Check, Checks
+from .conversions import API_PATH
 from .database_check import check_database
 from .errors import ApiError, ApiUnreachableError, DiskFullError, KeyRefusedError, NotTheApiError, OtherSourceError
 from .estimate import Estimate, by_limit
 from .key_clock import KEY_LIFE_S
 from .key_use import KeyUse
 from .ledger import Ledger
-from .settings import API_PATH, Settings
+from .settings import Settings
 from .units import show_bytes, show_seconds
 
 PURPOSE = "bin/quick-test"
@@ -134,7 +135,7 @@ class QuickTest:
             if response.status == 200 and not response.body.lstrip().startswith(b"<"):
                 self.checks.ok("API", f"{url} answers in {took_ms:,.0f} ms")
             else:
-                what = "a web page" if response.status == 200 else said(response)
+                what = "a web page" if response.status == 200 else said(response, self._settings)
                 self.checks.warn("API", f"{url} answers {what}", "check API_BASE_URL: scheme, host and port")
             return True
         return False
@@ -148,7 +149,7 @@ class QuickTest:
             elif response.status in (401, 403):
                 self.checks.ok("manifest", f"{url} asks for a key ({response.status}), as an API does")
             else:
-                what = "no manifest" if response.status == 200 else said(response)
+                what = "no manifest" if response.status == 200 else said(response, self._settings)
                 self.checks.warn("manifest", f"{url} answers {what}", f"check the path in API_BASE_URL: {API_PATH}")
 
     # --- with the key ---
@@ -160,13 +161,14 @@ class QuickTest:
             return self._whole(prober, response)
         if outcome is Outcome.KEY_REFUSED:
             remedy = "check TARGET_API_KEY; a key lives for 3 hours from its first call, some for 90 minutes"
-            self.checks.fail("key", f"the API refuses it: {said(response)}", remedy, KeyRefusedError)
+            self.checks.fail("key", f"the API refuses it: {said(response, self._settings)}", remedy, KeyRefusedError)
         elif outcome is Outcome.LIMIT_REFUSED:
             remedy = "bin/ingest steps down by itself; bin/explore-api finds the largest page"
-            self.checks.warn("key", f"no page of {self._settings.batch_size:,} events: {said(response)}", remedy)
+            words = said(response, self._settings)
+            self.checks.warn("key", f"no page of {self._settings.batch_size:,} events: {words}", remedy)
         else:
             remedy = "check API_BASE_URL: scheme, host, port and path"
-            self.checks.fail("key", f"/events answers {said(response)}", remedy, NotTheApiError)
+            self.checks.fail("key", f"/events answers {said(response, self._settings)}", remedy, NotTheApiError)
         return None
 
     def _whole(self, prober: Prober, response: Response) -> Envelope | None:

@@ -15,6 +15,7 @@ from .key_clock import KeyClock
 from .ledger import Ledger, Submission
 from .postgres.database import database
 from .postgres.source import SourceDatabase
+from .redaction import without_secrets
 from .settings import Settings
 from .stopping import StopRequest, Wake, stop_on_signals
 from .submission import IdFile, checked_repository, objections, opened, reminders, require_unchanged
@@ -180,7 +181,8 @@ class _Attempt:
     def _keep(self, number: int, response: Response) -> None:
         """Never raises what would hide the answer."""
         try:
-            self._ledger.submissions.ended(number, response.status, response.body.decode(errors="replace"))
+            reply = without_secrets(response.body.decode(errors="replace"), self._settings)
+            self._ledger.submissions.ended(number, response.status, reply)
         except IngestError as error:
             self._say(f"warning: the answer could not be kept in the sidecar: {error}")
 

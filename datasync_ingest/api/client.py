@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import should_bypass_proxies
 
 from .. import __version__
+from ..redaction import foreign
 from ..settings import Settings
 from .outcomes import Answered, Fault, NotConnected, TooLarge
 
@@ -128,9 +129,9 @@ class ApiClient:
                 wire = int(answer.raw.tell())
                 return Response(answer.status_code, answer.headers, body, sent_at, received_at, self._clock(), wire)
         except requests.RequestException as error:
-            raise Fault(_sentence(error)) from error
+            raise Fault(self._told(error, ask.parameters)) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Fault(f"the answer broke off: {_sentence(error)}") from error
+            raise Fault(f"the answer broke off: {self._told(error, ask.parameters)}") from error
 
     def post(self, url: str, parameters: Mapping[str, str], upload: Upload) -> Response:
         """One POST of plain text with the key; the answer may come at any time, and ends the upload.
@@ -156,9 +157,13 @@ class ApiClient:
                 body = self._body(answer, deadline=received_at + BODY_TIMEOUT_S)
                 return Response(answer.status_code, answer.headers, body, sent_at, received_at, self._clock())
         except requests.RequestException as error:
-            raise (NotConnected if _never_connected(error) else Fault)(_sentence(error)) from error
+            raise (NotConnected if _never_connected(error) else Fault)(self._told(error, parameters)) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Fault(f"the answer broke off: {_sentence(error)}") from error
+            raise Fault(f"the answer broke off: {self._told(error, parameters)}") from error
+
+    def _told(self, error: BaseException, parameters: Mapping[str, str]) -> str:
+        """The libraries' errors hold the URL now and then, with the cursor in it."""
+        return foreign(_sentence(error), self._settings, parameters.get("cursor"))
 
     def _key(self) -> dict[str, str]:
         """In the headers of each request that needs it, and not of the session: some go without."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..activity import FETCHING, RATE_LIMIT, SERVER, Activity
 from ..errors import CursorExpiredError, EventUnreachableError, KeyRefusedError, NotTheApiError
+from ..log_lines import about
 from ..messages import PageAddress, PageId, RawPage
 from ..settings import Settings
 from ..stopping import Interrupted
@@ -92,6 +93,10 @@ class PageFetcher:
         EventUnreachableError, or ApiUnreachableError after START_PATIENCE_S (before the run's first page) or
         API_PATIENCE (later).
         """
+        with about(page=address.page):
+            return self._fetch(address)
+
+    def _fetch(self, address: PageAddress) -> RawPage:
         self._past_cache = 0
         self._telling.new_page()
         trouble, doubt = self._patience(), _Doubt()
@@ -135,9 +140,9 @@ class PageFetcher:
             self._refuse(address, response, outcome)
             return None
         envelope = envelope_of(response.body)
+        self._telling.identified(envelope.request_id)
         page = page_of(address, envelope, response.body, limit)
-        if page.next_cursor is not None:
-            self.cursors.issued(page.next_cursor, response.received_at, envelope.cursor_life_s)
+        self.cursors.issued(page.next_cursor, response.received_at, envelope.cursor_life_s)
         return page
 
     def _limit_for(self, address: PageAddress) -> int:
@@ -169,7 +174,7 @@ class PageFetcher:
         return response.header("X-Cache") == "HIT" and self._past_cache < PAST_CACHE
 
     def _refuse(self, address: PageAddress, response: Response, outcome: Outcome) -> None:
-        text = said(response)
+        text = said(response, self._settings, address.cursor)
         if outcome is Outcome.FAULT:
             raise (PageFault if response.status == 500 else Answered)(f"the server answered {text}")
         limit_was_good = address.limit is not None  # so that it is not the limit which is refused

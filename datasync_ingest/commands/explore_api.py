@@ -14,7 +14,8 @@ from ..exploration import DEFAULT_BUDGET, PLANNED, Exploration
 from ..exploration.showing import text
 from ..files import write_whole
 from ..output import Output, require_consent
-from ..progress import Display, mask
+from ..progress import Display
+from ..redaction import without_secrets
 from ..settings import Settings
 from ..stopping import Wake, stop_on_signals
 from ..units import parse_count, show_seconds
@@ -56,7 +57,7 @@ def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Out
             shown.write("No request was made.")
             return 0
         ended = _broken_off(exploration)
-        report = json.loads(mask(json.dumps(exploration.report()), chosen))
+        report = json.loads(without_secrets(json.dumps(exploration.report()), chosen))
         if not report["requests"]["made"] or not report["endpoints"]:
             raise ended or AssertionError("a question was asked")
         _keep(options, report, shown)

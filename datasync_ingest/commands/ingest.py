@@ -6,6 +6,7 @@ import argparse
 from contextlib import ExitStack
 
 from ..ingest import Intent, run
+from ..monitoring import monitoring
 from ..output import Output
 from ..plan import Rewalk
 from ..progress import STYLES, Display
@@ -46,6 +47,7 @@ def _flags(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Output) -> int:
     with ExitStack() as opened:
+        observers = opened.enter_context(monitoring(chosen))
         if options.demo:
             from ..demo import demo_api
 
@@ -58,11 +60,11 @@ def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Out
             renew_cursors=options.renew_cursors,
             rewalk=options.rewalk,
         )
-        summary = run(chosen, intent, shown)
-    shown.close()
-    out.result(summary.text(), summary.as_json())
-    summary.balance.require_complete()
-    return 0
+        summary = run(chosen, intent, shown, observers)
+        shown.close()
+        out.result(summary.text(), summary.as_json())
+        summary.balance.require_complete()
+        return 0
 
 
 COMMAND = command(

@@ -8,8 +8,9 @@ from contextlib import ExitStack, closing
 
 from ..checks import Check
 from ..output import Output, require_consent
-from ..progress import Display, mask
+from ..progress import Display
 from ..quick_test import QuickTest
+from ..redaction import without_secrets
 from ..settings import Settings
 from ..stopping import Wake, stop_on_signals
 from ..units import show_seconds
@@ -23,7 +24,7 @@ def _flags(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Output) -> int:
     def show(check: Check) -> None:
         if not out.as_json:
-            out.line(mask(check.line(out.styled), chosen))
+            out.line(without_secrets(check.line(out.styled), chosen))
 
     with ExitStack() as opened:
         opened.enter_context(stop_on_signals(opened.enter_context(closing(Wake()))))
@@ -42,7 +43,7 @@ def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Out
                 shown.write("No request was made with the key.")
         finally:
             if out.as_json:
-                out.result("", json.loads(mask(json.dumps(test.as_json()), chosen)))
+                out.result("", json.loads(without_secrets(json.dumps(test.as_json()), chosen)))
         return test.checks.exit_code
 
 

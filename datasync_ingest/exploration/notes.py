@@ -11,7 +11,8 @@ from ..api.client import Ask, Response
 from ..api.envelope import Envelope, NotAPageError, read
 from ..api.probing import EVENTS, NotAskedError, Prober, Question
 from ..api.reading import said
-from ..settings import API_PATH, Settings
+from ..conversions import API_PATH
+from ..settings import Settings
 from .sample import Sample, StructureError, sample_of
 
 _TRIES = 3  # for a page that is not whole: cut off, or a web page

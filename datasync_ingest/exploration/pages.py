@@ -11,8 +11,8 @@ from ..api.dates import http_date
 from ..api.outcomes import Outcome, outcome_of
 from ..api.probing import EVENTS, AnswerTooLargeError, NotAskedError, Question
 from ..api.reading import said
+from ..conversions import API_PATH
 from ..errors import KeyRefusedError, NotTheApiError
-from ..settings import API_PATH
 from .notes import Answer, Notes, content_of
 
 LIMITS = (10_000, 5000, 2000, 1000, 500, 200, 100)

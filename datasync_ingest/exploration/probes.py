@@ -10,7 +10,7 @@ from ..api.limits import APART_S
 from ..api.outcomes import error_of
 from ..api.probing import EVENTS, NotAskedError, Question
 from ..api.reading import said
-from ..settings import API_PATH
+from ..conversions import API_PATH
 from . import comparing
 from .notes import Answer, Notes, content_of
 from .pages import LIMITS, first_page, query_key, renewal, second_page

@@ -1,6 +1,6 @@
 """The SQLite sidecar: which pages of which walks are completed, so that a restart goes on and never begins again."""
 
-from .ledger import Incident, Ledger, Sample, Walk
+from .ledger import Incident, Ledger, RunEnding, Sample, Walk
 from .sidecar import FILE_NAME, SCHEMA_VERSION, set_aside
 from .spool import PoisonedPage, Spool
 from .submissions import Export, Submission, Submissions
@@ -12,6 +12,7 @@ __all__ = [
     "Incident",
     "Ledger",
     "PoisonedPage",
+    "RunEnding",
     "Sample",
     "Spool",
     "Submission",

@@ -10,7 +10,7 @@ from ..errors import ConfigurationError, DatabaseError, DataDirectoryError, Inco
 from ..ledger.run_history import PastPage, PastRun, read_runs
 from ..postgres.database import database, embedded_directory
 from ..postgres.overview import TableOverview, overview
-from ..progress import mask
+from ..redaction import mask
 from ..settings import Settings
 
 PATIENCE_S = 5.0  # for a database that may be down: the rest of the page is worth having
