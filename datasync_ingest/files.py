@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, DiskFullError
 
 _MODE = 0o644
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Raises ConfigurationError where the file cannot be written."""
+@contextmanager
+def whole_file(path: Path, *, room: str) -> Iterator[BinaryIO]:
+    """Yields a file that is put in the place of `path`, synced, when the block ends well, and else is gone.
+
+    `room` says how much it takes. Raises DiskFullError, ConfigurationError.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        replace(path.resolve(), content)
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}.", hint="Name another file.") from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(f"No room for {path}.", hint=f"Make room ({room}) and run it again.") from None
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror}.", hint="Name another file with -o."
+        ) from None
+
+
+def write_all(file: BinaryIO, block: bytes) -> None:
+    """Unbuffered (PYTHONUNBUFFERED), a pipe may take a part of a block only."""
+    rest = memoryview(block)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def replace(path: Path, content: bytes, *, mode: int = _MODE) -> None:

@@ -143,6 +143,8 @@ class PageFetcher:
         self._telling.identified(envelope.request_id)
         page = page_of(address, envelope, response.body, limit)
         self.cursors.issued(page.next_cursor, response.received_at, envelope.cursor_life_s)
+        if (left_s := self.cursors.left_s()) is not None:
+            self.pacer.ask_within(left_s / 2)
         return page
 
     def _limit_for(self, address: PageAddress) -> int:

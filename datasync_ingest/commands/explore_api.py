@@ -12,7 +12,7 @@ from ..env_file import put
 from ..errors import ConfigurationError, IngestError
 from ..exploration import DEFAULT_BUDGET, PLANNED, Exploration
 from ..exploration.showing import text
-from ..files import write_whole
+from ..files import whole_file
 from ..output import Output, require_consent
 from ..progress import Display
 from ..redaction import without_secrets
@@ -90,7 +90,8 @@ def _announcement(exploration: Exploration, budget: int, settings: Settings) -> 
 
 
 def _keep(options: argparse.Namespace, report: dict[str, Any], shown: Display) -> None:
-    write_whole(Path(options.output), json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
+    with whole_file(Path(options.output), room="100 kB") as file:
+        file.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
     shown.write(f"Everything that was found is in {options.output}.")
 
 

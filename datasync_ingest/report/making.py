@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConfigurationError, DiskFullError
+from ..files import whole_file, write_all
 from ..settings import Settings
 from .gathering import Choice, gather
 from .page import page
@@ -36,30 +34,9 @@ def make_report(
     gathered = gather(settings, choice, others, say=say)
     text = page(gathered, now=time.time()).encode("utf-8", "backslashreplace")
     if target == "-":
-        _write_to_stdout(text)
+        write_all(sys.stdout.buffer, text)
+        sys.stdout.buffer.flush()
     else:
-        _write(Path(target), text)
+        with whole_file(Path(target), room="2 MB") as file:
+            file.write(text)
     return Made(target, len(text), tuple(run.name for run in gathered.runs), gathered.trouble)
-
-
-def _write_to_stdout(text: bytes) -> None:
-    rest = memoryview(text)
-    while rest:  # unbuffered (PYTHONUNBUFFERED), a pipe may take a part only
-        rest = rest[sys.stdout.buffer.write(rest) :]
-    sys.stdout.buffer.flush()
-
-
-def _write(path: Path, text: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            temporary.write_bytes(text)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(f"No room for {path}.", hint="Make room (2 MB) and run it again.") from None
-        raise ConfigurationError(
-            f"{path} cannot be written: {error.strerror}.", hint="Name another file with -o."
-        ) from None

@@ -55,7 +55,7 @@ def measure(events: int, rounds: int, workers: int, say: Callable[[str], None]) 
                             work_directory(root, name),
                             {"TARGET_API_KEY": API_KEY, "DATABASE_URL": database.conninfo},
                         )
-                        flags = ("--worker-concurrency", str(workers))
+                        flags = ("--worker-concurrency", str(workers), "--writer", writer)
                         results[writer]["program"].append(program(place, api, database, *flags))
                     say(f"round {number + 1} of {rounds}, {writer}: {_pair(results[writer])}")
     return {writer: _medians(found) for writer, found in results.items()} | {"events": events, "rounds": rounds}
