@@ -63,7 +63,7 @@ def test_an_installation_knows_its_version_and_its_licence(installed: Path) -> N
     (info,) = installed.glob("lib/python*/site-packages/datasync_ingest-*.dist-info")
     text = (info / "METADATA").read_text(encoding="utf-8")
     assert f"Version: {datasync_ingest.__version__}\n" in text
-    assert "License-Expression: MIT\n" in text
+    assert "License-Expression: MIT AND ISC\n" in text
     assert "Requires-Python: >=3.10\n" in text
 
 
