@@ -71,7 +71,7 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         enter(_announced(ending, settings))
         history = enter(History(ledger, ending.run, hide=partial(mask, settings=settings)))
         served = enter(database(settings, say=_log.info))
-        source = enter(_source(served, stop))
+        source = enter(_source(served, settings, stop))
         holdings = _reconciled(settings, intent, ledger, source)
         observer = Observers([history, *observers])
         fetcher = enter(closing(PageFetcher(settings, observe=observer.requested)))
@@ -137,14 +137,15 @@ def _announced(ending: RunEnding, settings: Settings) -> Iterator[None]:
         )
 
 
-def _source(served: Database, stop: StopRequest) -> SourceDatabase:
+def _source(served: Database, settings: Settings, stop: StopRequest) -> SourceDatabase:
     def waiting(cause: str) -> None:
         if stop:
             raise stop.error()
         _log.warning(cause)
         served.revive()
 
-    return SourceDatabase(served.conninfo.reveal(), patience_s=START_PATIENCE_S, waiting=waiting, waits=stop.wait_for)
+    patience_s = min(START_PATIENCE_S, settings.db_patience)
+    return SourceDatabase(served.conninfo.reveal(), patience_s=patience_s, waiting=waiting, waits=stop.wait_for)
 
 
 def _ledger(settings: Settings, intent: Intent) -> Ledger:

@@ -90,8 +90,8 @@ class PageFetcher:
         """Blocks until the whole page is there, waiting for the rate limit and for a server in trouble.
 
         Raises Interrupted, CursorExpiredError, KeyRefusedError, NotTheApiError, PageContradictionError,
-        EventUnreachableError, or ApiUnreachableError after START_PATIENCE_S (before the run's first page) or
-        API_PATIENCE (later).
+        EventUnreachableError, or ApiUnreachableError after API_PATIENCE, before the run's first page after
+        START_PATIENCE_S at most.
         """
         with about(page=address.page):
             return self._fetch(address)
@@ -121,7 +121,8 @@ class PageFetcher:
                 return page
 
     def _patience(self) -> Trouble:
-        return Trouble(self._settings.api_patience if self._any_page else START_PATIENCE_S, self._clock)
+        patience_s = self._settings.api_patience
+        return Trouble(patience_s if self._any_page else min(START_PATIENCE_S, patience_s), self._clock)
 
     def _attempt(self, address: PageAddress) -> RawPage | None:
         """One request. None: not refused, not a fault, but to be asked again at once."""
