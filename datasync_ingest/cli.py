@@ -13,9 +13,17 @@ from functools import partial
 from . import settings
 from .commands import MODULES, Command, command
 from .errors import ConfigurationError, IngestError, StoppedError
+from .log_lines import as_json, stamp
 from .output import Output
-from .progress import display, logging_to, mask
+from .progress import display, logging_to
+from .redaction import mask, without_secrets
 from .settings import Settings
+
+_UNEXPECTED = "unexpected error: "
+_A_BUG = (
+    "This is a bug. What was committed stays, and the same command goes on from there. Please report it with the output"
+    " of the same command with --debug."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,16 +67,19 @@ def _guarded(options: argparse.Namespace, called: Command) -> int:
         chosen = settings.load(flags, demo=options.demo)
         if options.demo:
             settings.forget_libpq_environment()
-        shown = display(options.progress)
+        shown = display(options.progress, log_format=chosen.log_format)
         try:
             with logging_to(shown, chosen, debug=options.debug):
-                out = Output(as_json=options.json, colour=settings.wants_colour() and sys.stdout.isatty())
+                out = Output(
+                    as_json=options.json,
+                    colour=settings.wants_colour() and sys.stdout.isatty(),
+                    mask=partial(without_secrets, settings=chosen),
+                )
                 return called.run(options, chosen, shown, out)
         finally:
             shown.close()
     except IngestError as error:
-        kind = "" if isinstance(error, StoppedError) else "error: "
-        _tell(f"{kind}{error}" + (f"\n{error.hint}" if error.hint else ""), chosen, debug=options.debug)
+        _tell(error, chosen, debug=options.debug)
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -76,19 +87,23 @@ def _guarded(options: argparse.Namespace, called: Command) -> int:
         _discard_stdout()
         return 128 + signal.SIGPIPE
     except Exception as error:
-        _tell(
-            f"unexpected error: {type(error).__name__}: {error}\nThis is a bug. What was committed stays, and the same"
-            " command goes on from there. Please report it with the output of the same command with --debug.",
-            chosen,
-            debug=options.debug,
-        )
-        return 1
+        bug = IngestError(f"{_UNEXPECTED}{type(error).__name__}: {error}", hint=_A_BUG)
+        _tell(bug, chosen, debug=options.debug)
+        return bug.exit_code
 
 
-def _tell(text: str, chosen: Settings | None, *, debug: bool) -> None:
+def _tell(error: IngestError, chosen: Settings | None, *, debug: bool) -> None:
+    """The ending's sentence, in the format of the log."""
+    message, hint, trace = (mask(text, chosen) for text in (str(error), error.hint, traceback.format_exc()))
+    if chosen is not None and chosen.log_format == "json":
+        level = "warning" if isinstance(error, StoppedError) else "error"
+        line = {**stamp("cli", message, level=level), "hint": hint, "exit_code": error.exit_code}
+        print(as_json(line | ({"traceback": trace} if debug else {})), file=sys.stderr)
+        return
     if debug:
-        print(mask(traceback.format_exc(), chosen), file=sys.stderr)
-    print(mask(text, chosen), file=sys.stderr)
+        print(trace, file=sys.stderr)
+    kind = "" if isinstance(error, StoppedError) or message.startswith(_UNEXPECTED) else "error: "
+    print(f"{kind}{message}" + (f"\n{hint}" if hint else ""), file=sys.stderr)
 
 
 def _discard_stdout() -> None:

@@ -12,6 +12,7 @@ from .api.fetching import PageFetcher
 from .errors import ConfigurationError, IngestError, WorkerFailedError
 from .feeding import Feeder
 from .ledger import Ledger
+from .log_lines import about, note
 from .messages import Failure, Poisoned, RawPage, Receipt, Waiting, WorkerMessage
 from .meter import Meter
 from .observing import NOBODY, Observer
@@ -129,14 +130,15 @@ class Copier:
             self._meter.fetched(page)
             self._feeder.accept(page)
         for message in self._pool.receive(TICK_S, wake=self._wake.fileno()):
-            self._handle(message)
+            with about(page=message.page):
+                self._handle(message)
         self._wake.clear()
         if time.monotonic() >= self._show_at:
             self._show_at = time.monotonic() + TICK_S
             self._show()
 
     def _show(self) -> None:
-        snapshot = self._meter.snapshot(self._pool.pages, self._feeder.waiting)
+        snapshot = self._meter.snapshot(self._pool.pages, self._feeder.waiting, self._pool.workers)
         self._display.show(snapshot)
         self._observer.shown(snapshot)
         self._remember(settled=False)
@@ -173,6 +175,7 @@ class Copier:
     def _set_aside(self, message: Poisoned) -> None:
         page = self._feeder.received(message.page)
         assert page is not None, "a page is held from its fetch until its end"
+        note(request_id=page.request_id)
         self._ledger.spool.set_aside(page, f"{message.deaths} workers died over it: {message.how}")
         _log.error("page %s is set aside: %d workers died over it, %s", message.page, message.deaths, message.how)
 

@@ -83,6 +83,14 @@ class EventUnreachableError(ApiError):
     """Raised when a page cannot be had even as a single event: it is too large, or the server fails on it alone."""
 
 
+class SubmissionRefusedError(ApiError):
+    """Raised when the API answered a submission, and did not accept it; the try may be gone all the same."""
+
+
+class SubmissionUnknownError(ApiError):
+    """Raised when a submission went out and nobody knows whether it counts: it broke off, or the answer is unclear."""
+
+
 # --- 4: the database ---
 
 
@@ -113,6 +121,10 @@ class IncompleteError(IngestError):
     exit_code = 5
 
 
+class SubmissionHeldError(IncompleteError):
+    """Raised when a submission is held back, before a byte of it went out: something speaks against it."""
+
+
 class WorkerDiedError(IncompleteError):
     """Raised when a worker process died or hung without having been told to stop."""
 
@@ -138,7 +150,9 @@ class AlreadyRunningError(IngestError):
 class StoppedError(IngestError):
     """Raised when SIGHUP, SIGINT or SIGTERM ended the run in order; the same command goes on from there."""
 
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message, hint="Run the same command again to go on from here.")
+    hint = "Run the same command again to go on from here."
+
+    def __init__(self, signum: int, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
         self.exit_code = 128 + signum
         self.signal_name = signal.Signals(signum).name

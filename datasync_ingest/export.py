@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -13,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .books import Balance
-from .errors import ConfigurationError, DiskFullError, IncompleteError
+from .errors import IncompleteError
+from .files import whole_file, write_all
 from .ledger import Ledger
 from .plan import ACTIVE, FINISHED
 from .postgres.database import database
@@ -46,7 +45,7 @@ class _Output:
         self.size = 0
 
     def take(self, block: bytes) -> None:
-        self._file.write(block)
+        write_all(self._file, block)
         self._digest.update(block)
         self.ids += block.count(b"\n")
         self.size += len(block)
@@ -118,30 +117,6 @@ def _unfinished(ledger: Ledger) -> str:
 
 
 def _to_file(path: Path, copy: Callable[[BinaryIO], _Output]) -> _Output:
-    """Through a temporary file beside `path`, synced and renamed: `path` is the whole export or what it was before."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            with temporary.open("wb") as file:
-                output = copy(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync_directory(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DiskFullError(f"No room for {path}.", hint="Make room (37 bytes an ID) and run it again.") from None
-        raise ConfigurationError(
-            f"{path} cannot be written: {error.strerror}.", hint="Name another file with -o."
-        ) from None
-    return output
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """`path` is the whole export or what it was before."""
+    with whole_file(path, room="37 bytes an ID") as file:
+        return copy(file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 from .errors import ConfigurationError
 from .ledger import Incident, Ledger, Sample
+from .log_lines import fields_of
 from .messages import RawPage, Receipt, RequestEnded
 from .progress import Snapshot
 
@@ -20,14 +20,13 @@ T = TypeVar("T")
 
 _FIRST_INTERVAL_S = 0.5
 _SHARE = 240  # of the time that has passed lies between two samples: 300 for 10 minutes, 700 for an hour
-_PAGE = re.compile(r"\bpage ([0-9a-f]{8}/[0-9]+)\b")
 
 
 class History:
     """An Observer, and a context manager that keeps the package's warnings while it is open.
 
     The walk's thread only appends; the main thread writes. What a killed run had not written yet is lost, a second's
-    worth at most: it is history, and nothing hangs on it.
+    worth at most: it is history, and nothing hangs on it. `hide` takes out of a text what must not be kept.
     """
 
     def __init__(
@@ -35,6 +34,7 @@ class History:
         ledger: Ledger,
         run: int,
         *,
+        hide: Callable[[str], str],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -46,7 +46,7 @@ class History:
         self._due_at = 0.0
         self._requests: deque[RequestEnded] = deque()
         self._incidents: deque[Incident] = deque()
-        self._handler = _Warnings(self._incidents)
+        self._handler = _Warnings(self._incidents, hide)
         self._last: Snapshot | None = None
 
     def __enter__(self) -> History:
@@ -80,17 +80,15 @@ class History:
 
 
 class _Warnings(logging.Handler):
-    def __init__(self, incidents: deque[Incident]) -> None:
+    def __init__(self, incidents: deque[Incident], hide: Callable[[str], str]) -> None:
         super().__init__(logging.WARNING)
+        self._hide = hide
         self._incidents = incidents
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        page = _PAGE.search(message)
-        room = record.name.removeprefix(f"{__package__}.")
-        self._incidents.append(
-            Incident(record.created, record.levelname.lower(), room, page[1] if page else None, message)
-        )
+        line = fields_of(record)
+        message = self._hide(line["message"])
+        self._incidents.append(Incident(record.created, line["level"], line["room"], line.get("page"), message))
 
 
 def _drained(found: deque[T]) -> list[T]:

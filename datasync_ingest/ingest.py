@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .api.cursors import Renewal
 from .api.fetching import PageFetcher
 from .books import reconcile
 from .copying import FETCHING_FACT, Copier
-from .errors import LedgerDamagedError
+from .errors import IngestError, LedgerDamagedError
 from .history import History
 from .key_clock import KEY_FACT, KeyClock
-from .ledger import Ledger, set_aside
+from .ledger import Ledger, RunEnding, Submission, set_aside
+from .log_lines import about
 from .meter import Meter
 from .observing import Observer, Observers
 from .plan import Rewalk
@@ -24,9 +27,11 @@ from .postgres.database import Database, database
 from .postgres.source import Holdings, SourceDatabase
 from .postgres.writers import DEFAULT_WRITER
 from .progress import Display
+from .redaction import mask
 from .settings import Settings
 from .stopping import StopRequest, Wake, stop_on_signals
 from .summary import Summary
+from .units import show_seconds
 from .walking import Walking
 from .worker import WorkerOptions
 
@@ -62,15 +67,18 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         stop = enter(stop_on_signals(wake))
         ledger = enter(_ledger(settings, intent))
         ending = enter(ledger.run(settings.shown()))
-        history = enter(History(ledger, ending.run))
+        enter(about(run=ending.run))
+        enter(_announced(ending, settings))
+        history = enter(History(ledger, ending.run, hide=partial(mask, settings=settings)))
         served = enter(database(settings, say=_log.info))
-        source = enter(_source(served, stop))
+        source = enter(_source(served, settings, stop))
         holdings = _reconciled(settings, intent, ledger, source)
         observer = Observers([history, *observers])
         fetcher = enter(closing(PageFetcher(settings, observe=observer.requested)))
         fetcher.restore(ledger.fact(FETCHING_FACT))
         key_clock = KeyClock(ledger, key)
-        meter = Meter(holdings, fetcher.activity, fetcher.pacer, key_clock, total=ledger.fact("total"))
+        total = ledger.fact("total")
+        meter = Meter(holdings, fetcher.activity, fetcher.pacer, key_clock, cursors=fetcher.cursors, total=total)
         options = WorkerOptions(served.conninfo, intent.writer, settings.db_patience)
         pool = POOLS[intent.pool](options, settings.worker_concurrency)
         copier = Copier(
@@ -102,35 +110,66 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         return summary
 
 
-def _source(served: Database, stop: StopRequest) -> SourceDatabase:
+@contextmanager
+def _announced(ending: RunEnding, settings: Settings) -> Iterator[None]:
+    """The first line of a run, with what it was given, and the last one."""
+    changed = {name: text for name, text in settings.changed().items() if name not in ("API_BASE_URL", "DATA_DIR")}
+    own = ", ".join(f"{name}={text}" for name, text in changed.items()) or "every setting has its default"
+    into = "the embedded PostgreSQL" if settings.database is None else "the PostgreSQL that you named"
+    began_at = time.monotonic()
+    _log.info(
+        "run %d begins: %s into %s; data directory %s; %s",
+        *(ending.run, settings.source, into, settings.data_dir, own),
+        extra={"facts": {"source": settings.source, "data_dir": str(settings.data_dir), "settings": changed}},
+    )
+    code, sentence = ending.exit_code, ending.sentence
+    try:
+        yield
+        code, sentence = ending.exit_code, ending.sentence
+    except IngestError as error:
+        code, sentence = error.exit_code, str(error)
+        raise
+    finally:
+        _log.info(
+            "run %d ends after %s with exit code %d",
+            *(ending.run, show_seconds(time.monotonic() - began_at), code),
+            extra={"facts": {"exit_code": code, "ending": sentence}},
+        )
+
+
+def _source(served: Database, settings: Settings, stop: StopRequest) -> SourceDatabase:
     def waiting(cause: str) -> None:
         if stop:
             raise stop.error()
         _log.warning(cause)
         served.revive()
 
-    return SourceDatabase(served.conninfo.reveal(), patience_s=START_PATIENCE_S, waiting=waiting, waits=stop.wait_for)
+    patience_s = min(START_PATIENCE_S, settings.db_patience)
+    return SourceDatabase(served.conninfo.reveal(), patience_s=patience_s, waiting=waiting, waits=stop.wait_for)
 
 
 def _ledger(settings: Settings, intent: Intent) -> Ledger:
     if not intent.fresh:
         return Ledger.open(settings.data_dir, purpose="bin/ingest")
-    kept = _facts_that_outlive_the_sidecar(settings)
+    kept, submissions = _what_outlives_the_sidecar(settings)
     if aside := set_aside(settings.data_dir, purpose="bin/ingest --fresh"):
         _log.info("the sidecar was set aside as %s", aside)
     ledger = Ledger.open(settings.data_dir, purpose="bin/ingest --fresh")
     ledger.keep(**kept)
+    ledger.submissions.adopt(submissions)
     return ledger
 
 
-def _facts_that_outlive_the_sidecar(settings: Settings) -> dict[str, Any]:
-    """The key's clock and the rate limit's window go on whatever becomes of the sidecar; a garbage one has none."""
+def _what_outlives_the_sidecar(settings: Settings) -> tuple[dict[str, Any], list[Submission]]:
+    """The key's clock, its tries and the rate limit's window go on whatever becomes of the sidecar; a garbage one has
+    none.
+    """
     try:
         with Ledger.open(settings.data_dir, purpose="bin/ingest --fresh") as old:
             found = {name: old.fact(name) for name in (KEY_FACT, FETCHING_FACT)}
-            return {name: value for name, value in found.items() if value is not None}
+            return {name: value for name, value in found.items() if value is not None}, old.submissions.all()
     except LedgerDamagedError:
-        return {}
+        return {}, []
 
 
 def _reconciled(settings: Settings, intent: Intent, ledger: Ledger, source: SourceDatabase) -> Holdings:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from .activity import DATABASE, FETCHING, RATE_LIMIT, Activity
+from .api.cursors import CursorClock
 from .api.pacing import Pacer
 from .books import Balance
 from .key_clock import KeyClock
@@ -33,6 +34,7 @@ class Meter:
         pacer: Pacer,
         key_clock: KeyClock,
         *,
+        cursors: CursorClock | None = None,
         total: int | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -40,6 +42,7 @@ class Meter:
         self._activity = activity
         self._pacer = pacer
         self._key_clock = key_clock
+        self._cursors = cursors
         self._clock = clock
         self._began_at = clock()
         self._walk_length = 0  # events that the walk under way has behind it, earlier runs' included
@@ -77,7 +80,7 @@ class Meter:
         self.pages += 1
         self.database_trouble = ""
 
-    def snapshot(self, queued: int, spooled: int) -> Snapshot:
+    def snapshot(self, queued: int, spooled: int, workers: tuple[int, ...] = ()) -> Snapshot:
         """How things stand. Warns, once, when the key will not live as long as the rest takes."""
         left_s, key_left_s = self._left_s(), self._key_clock.left_s()
         if left_s is not None and key_left_s is not None and left_s > key_left_s and not self._warned:
@@ -101,6 +104,9 @@ class Meter:
             key_left_s=key_left_s,
             waiting=self._waiting(),
             seconds=self._activity.seconds(),
+            doing="" if (doing := self._activity.doing) is None else doing.cause,
+            cursor_left_s=None if self._cursors is None else self._cursors.left_s(),
+            workers=workers,
         )
 
     def summary(self, balance: Balance, *, demo: bool) -> Summary:

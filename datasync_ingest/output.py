@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,14 @@ _STYLES = {"ok": "32", "warn": "33", "FAIL": "31;1", "title": "1"}
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """`as_json`: results are for machines. `colour`: the terminal shows colours, and nobody has asked for none."""
+    """`as_json`: results are for machines. `colour`: the terminal shows colours, and nobody has asked for none.
+
+    `mask` takes the secrets out of a text.
+    """
 
     as_json: bool = False
     colour: bool = False
+    mask: Callable[[str], str] = str
 
     def result(self, text: str, data: Mapping[str, Any]) -> None:
         """The command's result, in one of its two forms; at most once a command."""
@@ -26,12 +31,38 @@ class Output:
 
     def line(self, text: str) -> None:
         """One line on stdout as it comes, for results that take time; not for `as_json`."""
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{self.mask(text)}\n")
         sys.stdout.flush()
 
     def styled(self, style: str, text: str) -> str:
         """`text` in the colour of `ok`, `warn`, `FAIL` or `title`."""
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.colour else text
+
+    def lines(self, lines: Sequence[tuple[str, str]]) -> str:
+        """Lines of (style, text); an empty style is none."""
+        return "\n".join(self.styled(style, text) if style else text for style, text in lines)
+
+
+class Block:
+    """Lines on a terminal that each drawing replaces by the next; the last one stays."""
+
+    def __init__(self, out: Output, size: Callable[[], os.terminal_size]) -> None:
+        self._out = out
+        self._size = size
+        self._drawn_on: os.terminal_size | None = None
+        self._height = 0
+
+    def draw(self, lines: Sequence[tuple[str, str]]) -> None:
+        """What does not fit onto the terminal is left out."""
+        size, found = self._size(), list(lines)
+        if len(found) > size.lines - 1:
+            left_out = len(found) - (size.lines - 2)
+            found[size.lines - 2 :] = [("", f"({left_out} more lines than fit)")]
+        cut = [(style, text[: size.columns - 1]) for style, text in found]
+        # After another size nobody knows how the terminal has broken the old lines.
+        back = f"\x1b[{self._height}F\x1b[J" if self._drawn_on == size else "\x1b[2J\x1b[H" if self._drawn_on else ""
+        self._out.line(back + self._out.lines(cut))
+        self._drawn_on, self._height = size, len(cut)
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), indent: str = "  ") -> list[str]:

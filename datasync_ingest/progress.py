@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
@@ -13,6 +12,8 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
+from .log_lines import as_json, as_text, fields_of, stamp
+from .redaction import mask
 from .settings import Settings
 from .units import show_seconds
 
@@ -28,7 +29,8 @@ class Snapshot:
 
     `committed` counts events in the table, `initial` those that were there when the run began; `rate` is events
     received a second; `waiting` says what holds the run, empty when nothing does. `seconds`: where the walk's time
-    went, by cause.
+    went, by cause; `doing`: the cause that holds it now. `cursor_left_s`: until the newest cursor dies. `workers`: the
+    process ids of those that live.
     """
 
     committed: int
@@ -44,6 +46,9 @@ class Snapshot:
     key_left_s: float | None
     waiting: str
     seconds: Mapping[str, float] = field(default_factory=dict)
+    doing: str = ""
+    cursor_left_s: float | None = None
+    workers: tuple[int, ...] = ()
 
     def standing(self) -> str:
         """Half a sentence for the one who stops a run."""
@@ -152,18 +157,18 @@ class Lines:
 
 
 class JsonLines(Lines):
-    """The whole snapshot as one JSON object a line."""
+    """The whole snapshot as one JSON object a line, with the fields of a log line."""
 
     def line(self, snapshot: Snapshot) -> str:
-        return json.dumps(asdict(snapshot))
+        return as_json({**stamp("progress", super().line(snapshot)), **asdict(snapshot)})
 
 
-def display(style: str, stream: TextIO | None = None) -> Display:
-    """The display for one of `STYLES`; `auto` is the bar on a terminal and lines elsewhere."""
+def display(style: str, stream: TextIO | None = None, *, log_format: str = "text") -> Display:
+    """The display for one of `STYLES`; `auto` is the bar on a terminal, elsewhere lines in the format of the log's."""
     stream = stream or sys.stderr
     if style == "bar" or (style == "auto" and stream.isatty()):
         return Bar(stream)
-    return JsonLines(stream) if style == "json" else Lines(stream)
+    return JsonLines(stream) if style == "json" or (style, log_format) == ("auto", "json") else Lines(stream)
 
 
 @contextmanager
@@ -180,6 +185,31 @@ def export_bar(stream: TextIO) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
+def upload_bar(stream: TextIO) -> Iterator[Callable[[int, int], None]]:
+    """A bar for bytes that go out, on a terminal only; yields what to call with (done, total).
+
+    It appears with the first call, so that questions can be asked before.
+    """
+    bar: tqdm[Any] | None = None
+
+    def shown(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(
+                total=total, unit="B", unit_scale=True, file=stream, disable=not stream.isatty(), dynamic_ncols=True
+            )
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    try:
+        yield shown
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+@contextmanager
 def logging_to(shown: Display, settings: Settings, *, debug: bool) -> Iterator[None]:
     """Log records of this package go through the display, with secrets masked; nothing else of it changes."""
     logger = logging.getLogger(__package__)
@@ -193,13 +223,6 @@ def logging_to(shown: Display, settings: Settings, *, debug: bool) -> Iterator[N
         logger.removeHandler(handler)
 
 
-def mask(text: str, settings: Settings | None) -> str:
-    """`text` without any of the settings' secrets in it."""
-    for secret in settings.secrets if settings is not None else ():
-        text = text.replace(secret, "***")
-    return text
-
-
 class _Handler(logging.Handler):
     def __init__(self, shown: Display, settings: Settings) -> None:
         super().__init__()
@@ -207,12 +230,10 @@ class _Handler(logging.Handler):
         self._settings = settings
 
     def emit(self, record: logging.LogRecord) -> None:
-        fields = {"time": time.strftime("%H:%M:%S"), "level": record.levelname.lower(), "message": record.getMessage()}
-        self._shown.write(mask(_formatted(fields, self._settings.log_format), self._settings))
+        fields = fields_of(record)
+        shown = {name: _masked(value, self._settings) for name, value in fields.items()}
+        self._shown.write(as_json(shown) if self._settings.log_format == "json" else as_text(shown))
 
 
-def _formatted(fields: Mapping[str, str], log_format: str) -> str:
-    if log_format == "json":
-        return json.dumps(fields)
-    level = "" if fields["level"] == "info" else f"{fields['level']}: "
-    return f"{fields['time']} {level}{fields['message']}"
+def _masked(value: Any, settings: Settings) -> Any:
+    return mask(value, settings) if isinstance(value, str) else value

@@ -11,17 +11,14 @@ import re
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from . import units
+from . import conversions, units
 from .errors import ConfigurationError
-
-API_PATH = "/api/v1"
 
 # The libpq variables that name a database, https://www.postgresql.org/docs/current/libpq-envars.html;
 # each of the first three says by itself that the user has one.
@@ -66,41 +63,6 @@ def _workers() -> int:
     return min(8, max(2, os.cpu_count() or 2))
 
 
-def _count(lowest: int, highest: int) -> Callable[[str], int]:
-    return partial(units.parse_count, lowest=lowest, highest=highest)
-
-
-def _one_of(*names: str) -> Callable[[str], str]:
-    def convert(text: str) -> str:
-        if text not in names:
-            raise ValueError(f"is not one of {', '.join(names)}")
-        return text
-
-    return convert
-
-
-def _base_url(text: str) -> str:
-    """The URL below which `/events` lies, whichever way it was spelled: with or without `/api/v1`, a slash, a port."""
-    try:
-        parts = urlsplit(text.strip())
-        understood = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
-    except ValueError:
-        understood = False
-    if not understood:
-        raise ValueError("is not an http:// or https:// URL with a host name")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("has more than scheme, host, port and path (a key belongs into TARGET_API_KEY)")
-    path = parts.path.rstrip("/")
-    path = path if path.endswith(API_PATH) else path + API_PATH
-    return urlunsplit((parts.scheme, parts.netloc.lower(), path, "", ""))
-
-
-def _directory(text: str) -> Path:
-    if not text.strip():
-        raise ValueError("is empty; it must name a directory")
-    return Path(text).expanduser().absolute()
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the user decided. Durations are seconds, sizes are bytes, `database` is a libpq conninfo or URL."""
@@ -116,26 +78,26 @@ class Settings:
         "API_BASE_URL",
         "where the API is, with or without /api/v1",
         default="http://datasync-dev-alb-101078500.us-east-1.elb.amazonaws.com/api/v1",
-        convert=_base_url,
+        convert=conversions.base_url,
     )
     data_dir: Path = _setting(
         "DATA_DIR",
         "folder of the sidecar and the embedded database",
         default=Path("data"),
-        convert=_directory,
+        convert=conversions.file_path,
     )
     worker_concurrency: int = _setting(
         "WORKER_CONCURRENCY",
         "parser/writer processes; the queue holds 2 pages for each",
         default=_workers,
-        convert=_count(1, 64),
+        convert=conversions.count(1, 64),
     )
-    batch_size: int = _setting("BATCH_SIZE", "events per request", default=5000, convert=_count(1, 100_000))
+    batch_size: int = _setting("BATCH_SIZE", "events per request", default=5000, convert=conversions.count(1, 100_000))
     rate_limit_buffer: int = _setting(
         "RATE_LIMIT_BUFFER",
         "requests left unused in every rate-limit window",
         default=0,
-        convert=_count(0, 1000),
+        convert=conversions.count(0, 1000),
     )
     cursor_refresh_threshold: float = _setting(
         "CURSOR_REFRESH_THRESHOLD",
@@ -171,12 +133,34 @@ class Settings:
         "LOG_FORMAT",
         "how log lines are written: text or json",
         default="text",
-        convert=_one_of("text", "json"),
+        convert=conversions.one_of("text", "json"),
+    )
+    metrics_port: int | None = _setting(
+        "METRICS_PORT",
+        "where Prometheus finds /metrics and /healthz while a run lasts; 0 takes a free port",
+        default=None,
+        convert=conversions.optional(conversions.count(0, 65_535)),
+    )
+    metrics_host: str = _setting(
+        "METRICS_HOST", "the address to serve them on", default="127.0.0.1", convert=conversions.host
+    )
+    metrics_file: Path | None = _setting(
+        "METRICS_FILE",
+        "the file for node_exporter's textfile collector, written when a run ends",
+        default=None,
+        convert=conversions.optional(conversions.file_path),
     )
 
     def shown(self) -> dict[str, str]:
         """Every setting by its variable, as text and without a secret."""
-        return {str(entry.metadata["variable"]): str(getattr(self, entry.name)) for entry in setting_fields()}
+        return {
+            str(entry.metadata["variable"]): conversions.shown(getattr(self, entry.name)) for entry in setting_fields()
+        }
+
+    def changed(self) -> dict[str, str]:
+        """Those of `shown` that are not the defaults; DATA_DIR always is among them, as it is absolute by now."""
+        defaults = {str(entry.metadata["variable"]): conversions.shown(_default(entry)) for entry in setting_fields()}
+        return {name: text for name, text in self.shown().items() if text != defaults[name]}
 
     @property
     def origin(self) -> str:
@@ -268,8 +252,7 @@ def _value(entry: dataclasses.Field[Any], flag: str | None, found: Mapping[str, 
     elif variable in found:
         (text, origin), name = found[variable], variable
     else:
-        default = entry.metadata["shown_default"]
-        return default() if callable(default) else default
+        return _default(entry)
     try:
         return entry.metadata["convert"](text)
     except ValueError as error:
@@ -277,6 +260,11 @@ def _value(entry: dataclasses.Field[Any], flag: str | None, found: Mapping[str, 
         raise ConfigurationError(
             f"{name}={shown!r} (from {origin}) {error}.", hint=f"{name}: {entry.metadata['help']}."
         ) from None
+
+
+def _default(entry: dataclasses.Field[Any]) -> Any:
+    default = entry.metadata["shown_default"]
+    return default() if callable(default) else default
 
 
 def _api_key(environment: Mapping[str, str], directory: Path) -> Secret | None:
@@ -318,6 +306,11 @@ def _quoted(text: str) -> str:
 def wants_colour() -> bool:
     """Whether the user has not said otherwise, https://no-color.org."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def terminal_obeys() -> bool:
+    """Whether the terminal, if there is one, can be told to draw over what it shows."""
+    return os.environ.get("TERM", "dumb") != "dumb"
 
 
 def environment() -> dict[str, str]:

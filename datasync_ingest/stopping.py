@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from types import FrameType
 from typing import TypeVar
 
@@ -77,7 +78,8 @@ class StopRequest:
         Returns its result, or raises what it raised; raises StoppedError as soon as a stop is asked for.
         """
         result: Future[T] = Future()
-        threading.Thread(target=_run, args=(work, result), name="waited for", daemon=True).start()
+        run = copy_context().run  # what is logged there is about the same
+        threading.Thread(target=run, args=(_run, work, result), name="waited for", daemon=True).start()
         while not self:
             if wait([result], timeout=_POLL_S).done:
                 return result.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 
 from .activity import DATABASE, Activity
 from .messages import RawPage
@@ -30,7 +31,7 @@ class WalkThread:
         self._since = 0.0
         self._taken = threading.Semaphore(0)
         self._done = False
-        self._thread = threading.Thread(target=self._run, name="walk", daemon=True)
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="walk", daemon=True)
         self.error: Exception | None = None
 
     def start(self) -> None:

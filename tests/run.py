@@ -14,8 +14,8 @@ from tests.isolation import without_user_settings
 
 TOP = Path(__file__).resolve().parent.parent
 PYTEST = ("pytest",)
-# Most tests wait for a rate limit, a patience or a process to end: on two cores three at once take half of the time.
-AT_ONCE = ("-n", "3", "--dist", "worksteal")
+# Most tests wait for a rate limit, a patience or a process to end: on two cores four at once take half of the time.
+AT_ONCE = ("-n", "4", "--dist", "worksteal")
 INTERRUPTED = 130
 
 

@@ -80,9 +80,19 @@ class CursorClock:
         if served is not None and headers.get("X-Cache", "").upper() != "HIT":
             self._served = (served, received_at)
 
-    def issued(self, cursor: str, received_at: float, life_s: float | None = None) -> None:
-        """The page that was received then gave this cursor, and said how long it lives."""
-        self._latest = (cursor, received_at, self.server_now(), life_s or LIFE_S)
+    def issued(self, cursor: str | None, received_at: float, life_s: float | None = None) -> None:
+        """The page that was received then gave this cursor, or none, and said how long it lives."""
+        self._latest = None if cursor is None else (cursor, received_at, self.server_now(), life_s or LIFE_S)
+
+    def left_s(self) -> float | None:
+        """Seconds until the latest cursor dies, 0 when it may be dead; None where there is none. For any thread."""
+        if (latest := self._latest) is None:
+            return None
+        cursor, received_at, served, life_s = latest
+        plain = decode(cursor)
+        if plain is not None:
+            return max(0.0, plain.expires_ms / 1000 - self.server_now())
+        return max(0.0, life_s - max(self._clock() - received_at, self.server_now() - served))
 
     def server_now(self) -> float:
         """Epoch seconds of the server's clock; of ours while it has not told."""
@@ -100,8 +110,7 @@ class CursorClock:
             return self.server_now() * 1000 >= plain.expires_ms
         if self._latest is None or self._latest[0] != cursor:
             return True
-        _, received_at, served, life_s = self._latest
-        return max(self._clock() - received_at, self.server_now() - served) >= life_s
+        return self.left_s() == 0
 
 
 class Renewal:

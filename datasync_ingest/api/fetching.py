@@ -12,6 +12,7 @@ from typing import Any
 
 from ..activity import FETCHING, RATE_LIMIT, SERVER, Activity
 from ..errors import CursorExpiredError, EventUnreachableError, KeyRefusedError, NotTheApiError
+from ..log_lines import about
 from ..messages import PageAddress, PageId, RawPage
 from ..settings import Settings
 from ..stopping import Interrupted
@@ -89,9 +90,13 @@ class PageFetcher:
         """Blocks until the whole page is there, waiting for the rate limit and for a server in trouble.
 
         Raises Interrupted, CursorExpiredError, KeyRefusedError, NotTheApiError, PageContradictionError,
-        EventUnreachableError, or ApiUnreachableError after START_PATIENCE_S (before the run's first page) or
-        API_PATIENCE (later).
+        EventUnreachableError, or ApiUnreachableError after API_PATIENCE, before the run's first page after
+        START_PATIENCE_S at most.
         """
+        with about(page=address.page):
+            return self._fetch(address)
+
+    def _fetch(self, address: PageAddress) -> RawPage:
         self._past_cache = 0
         self._telling.new_page()
         trouble, doubt = self._patience(), _Doubt()
@@ -116,7 +121,8 @@ class PageFetcher:
                 return page
 
     def _patience(self) -> Trouble:
-        return Trouble(self._settings.api_patience if self._any_page else START_PATIENCE_S, self._clock)
+        patience_s = self._settings.api_patience
+        return Trouble(patience_s if self._any_page else min(START_PATIENCE_S, patience_s), self._clock)
 
     def _attempt(self, address: PageAddress) -> RawPage | None:
         """One request. None: not refused, not a fault, but to be asked again at once."""
@@ -135,9 +141,11 @@ class PageFetcher:
             self._refuse(address, response, outcome)
             return None
         envelope = envelope_of(response.body)
+        self._telling.identified(envelope.request_id)
         page = page_of(address, envelope, response.body, limit)
-        if page.next_cursor is not None:
-            self.cursors.issued(page.next_cursor, response.received_at, envelope.cursor_life_s)
+        self.cursors.issued(page.next_cursor, response.received_at, envelope.cursor_life_s)
+        if (left_s := self.cursors.left_s()) is not None:
+            self.pacer.ask_within(left_s / 2)
         return page
 
     def _limit_for(self, address: PageAddress) -> int:
@@ -169,7 +177,7 @@ class PageFetcher:
         return response.header("X-Cache") == "HIT" and self._past_cache < PAST_CACHE
 
     def _refuse(self, address: PageAddress, response: Response, outcome: Outcome) -> None:
-        text = said(response)
+        text = said(response, self._settings, address.cursor)
         if outcome is Outcome.FAULT:
             raise (PageFault if response.status == 500 else Answered)(f"the server answered {text}")
         limit_was_good = address.limit is not None  # so that it is not the limit which is refused

@@ -41,6 +41,10 @@ class Fault(Exception):  # noqa: N818 - not an error that reaches anybody: the f
     """Raised when an attempt brought no whole page and another may."""
 
 
+class NotConnected(Fault):
+    """Raised when no connection came about, so that not a byte of the request has gone out."""
+
+
 class Answered(Fault):
     """Raised when the server, or the balancer before it, answered: with something else than a page."""
 

@@ -24,11 +24,14 @@ EPOCH_S = 1e8  # a reset above this is no number of seconds left (3 years): it i
 EPOCH_MS = 1e11  # ... and above this, in milliseconds
 ROUNDING_S = 1.0  # a server that rounds its reset down is up to a second early
 
-# Without headers the rate is learned: halved by a 429, then raised by one request a minute for every fourth request
-# that succeeded (additive increase, multiplicative decrease).
+# Without headers the rate is learned: halved by a 429, then raised by every request that succeeds. Up to the rate that
+# led to the 429 by an eighth of what is missing, so that one that was no fault of the rate's costs a minute; beyond it
+# by a fiftieth, and at least by one request a minute for every fourth request.
 DECREASE = 0.5
+RECOVERY = 1 / 8
+INCREASE = 1 / 50
 INCREASE_PER_S = 1 / 60 / 4
-SLOWEST_PER_S = 1 / 60
+SLOWEST_PER_S = 1 / 60  # where nothing tells how long a cursor lives: two minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class Pacer:
         self._window_s: float | None = None
         self._rounding_s = 0.0
         self._rate: float | None = None
+        self._ceiling = 0.0  # requests a second, that led to the last 429
+        self._slowest = SLOWEST_PER_S
         self._not_before = 0.0
         self._last_start = float("-inf")
         self._recent: list[float] = []
@@ -97,7 +102,7 @@ class Pacer:
                 return  # not counted by the server, and its headers may be as old as the cache
             self._read_window(headers, received_at)
             if self._rate is not None:
-                self._rate = None if self._remaining is not None else self._rate + INCREASE_PER_S
+                self._rate = None if self._remaining is not None else self._raised(self._rate)
 
     def limited(self, headers: Mapping[str, str], received_at: float) -> float:
         """Takes over a 429; returns the seconds until the next request may start.
@@ -120,6 +125,11 @@ class Pacer:
             self._not_before = received_at + wait_s
             self._turn_at = self._not_before if self._limit is not None else None
             return wait_s
+
+    def ask_within(self, seconds: float) -> None:
+        """A learned rate never waits for longer than that, in seconds: a cursor dies soon after."""
+        with self._lock:
+            self._slowest = max(SLOWEST_PER_S, 1 / max(seconds, MARGIN_S))
 
     # --- for the progress line and the ledger ---
 
@@ -177,16 +187,13 @@ class Pacer:
         return self._turn_at - now
 
     def _rate_wait(self, now: float) -> float:
-        return 0.0 if self._rate is None else self._last_start + 1 / self._rate - now
+        return 0.0 if self._rate is None else self._last_start + 1 / max(self._rate, self._slowest) - now
 
     def _read_window(self, headers: Mapping[str, str], received_at: float) -> None:
-        remaining = _whole(headers.get("X-RateLimit-Remaining"))
-        reset = _number(headers.get("X-RateLimit-Reset"))
-        limit = _whole(headers.get("X-RateLimit-Limit"))
-        if remaining is None or reset is None:
-            return
-        turn_s = self._seconds_left(reset, headers)
-        if turn_s is None:
+        remaining = whole(headers.get("X-RateLimit-Remaining"))
+        limit = whole(headers.get("X-RateLimit-Limit"))
+        turn_s = seconds_left(headers, self._wall)
+        if remaining is None or turn_s is None:
             return
         turn_at = received_at + turn_s + self._rounding_s + MARGIN_S
         same_window = self._turn_at is not None and remaining <= (self._remaining or 0)
@@ -195,21 +202,29 @@ class Pacer:
         self._limit = max(limit or 0, remaining + 1, 0 if limit else self._limit or 0)
         self._window_s = max(self._window_s or 0.0, turn_s)
 
-    def _seconds_left(self, reset: float, headers: Mapping[str, str]) -> float | None:
-        """Seconds until the turn at the moment of the answer, never too few."""
-        if reset < EPOCH_S:
-            return max(0.0, reset)
-        served = http_date(headers.get("Date"))
-        now = self._wall() if served is None else served
-        left_s = reset / (1000 if reset >= EPOCH_MS else 1) - now
-        return max(0.0, left_s) if left_s < RETRY_AFTER_CAP_S * 4 else None
+    def _raised(self, rate: float) -> float:
+        return rate + max(INCREASE_PER_S, rate * INCREASE, (self._ceiling - rate) * RECOVERY)
 
     def _slow_down(self, now: float) -> float:
         """Halves the rate that led to a 429; returns a wait that no two processes share."""
         span_s = max(1.0, now - self._recent[0]) if self._recent else 60.0
         observed = self._rate or max(1, len(self._recent)) / span_s
-        self._rate = max(SLOWEST_PER_S, observed * DECREASE)
+        self._ceiling = observed
+        self._rate = max(self._slowest, observed * DECREASE)
         return (0.5 + self._jitter()) / self._rate
+
+
+def seconds_left(headers: Mapping[str, str], wall: Callable[[], float]) -> float | None:
+    """Seconds until the window turns at the moment of the answer, never too few; None where it does not say."""
+    reset = _number(headers.get("X-RateLimit-Reset"))
+    if reset is None:
+        return None
+    if reset < EPOCH_S:
+        return max(0.0, reset)
+    served = http_date(headers.get("Date"))
+    now = wall() if served is None else served
+    left_s = reset / (1000 if reset >= EPOCH_MS else 1) - now
+    return max(0.0, left_s) if left_s < RETRY_AFTER_CAP_S * 4 else None
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -230,6 +245,7 @@ def _number(text: str | None) -> float | None:
     return value if 0 <= value < 1e15 else None
 
 
-def _whole(text: str | None) -> int | None:
+def whole(text: str | None) -> int | None:
+    """The whole part of a header that is a number; None for any other."""
     value = _number(text)
     return None if value is None else int(value)

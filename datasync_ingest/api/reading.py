@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ..messages import PageAddress, RawPage
+from ..redaction import foreign, mask
+from ..settings import Settings
 from .client import Response
 from .envelope import Envelope, NotAPageError, read
 from .outcomes import Contradiction, NotWhole, WebPage, error_of
@@ -14,7 +16,7 @@ def envelope_of(body: bytes) -> Envelope:
         return read(body)
     except NotAPageError as error:
         kind = WebPage if body[:100].lstrip().startswith(b"<") else NotWhole
-        raise kind(f"the answer is not a whole page: {error}") from None
+        raise kind(mask(f"the answer is not a whole page: {error}", None)) from None
 
 
 def page_of(address: PageAddress, envelope: Envelope, body: bytes, limit: int) -> RawPage:
@@ -36,15 +38,22 @@ def page_of(address: PageAddress, envelope: Envelope, body: bytes, limit: int) -
     )
 
 
-def said(response: Response) -> str:
-    """The status and, if it is readable, what the body says: `401 INVALID_API_KEY (no such key)`."""
+def said(response: Response, settings: Settings | None = None, cursor: str | None = None) -> str:
+    """The status and, if it is readable, what the body says: `401 INVALID_API_KEY (no such key)`.
+
+    A server may say again what it was asked with: what `settings` hold of secrets and `cursor` are not left in it.
+    """
+
+    def told(text: str) -> str:
+        return foreign(text, settings, cursor)[:200]
+
     error = error_of(response.body)
-    words = [str(response.status), error.get("code", "")]
+    words = [str(response.status), told(error.get("code", ""))]
     text = error.get("message") or error.get("error")
     if text:
-        words.append(f"({text[:200]})")
+        words.append(f"({told(text)})")
     if location := response.header("Location"):
-        words.append(f"(a redirect to {location[:200]}, which is not followed: it would carry the key elsewhere)")
+        words.append(f"(a redirect to {told(location)}, which is not followed: it would carry the key elsewhere)")
     return " ".join(word for word in words if word)
 
 

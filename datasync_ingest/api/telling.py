@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..errors import ApiError
+from ..log_lines import note
 from ..messages import PageId, RequestEnded
+from ..redaction import foreign
 from .client import Response
-from .outcomes import Contradiction, Fault, NotWhole, TooLarge, WebPage
+from .outcomes import Contradiction, Fault, NotWhole, TooLarge, WebPage, error_of
 
+_REQUEST_ID_LENGTH = 100  # characters; a UUID has 36
 Observe = Callable[[RequestEnded], None]
 _WORDS = {
     WebPage: "web page",
@@ -35,6 +38,7 @@ class Telling:
         self._attempt = 0
         self._sent: tuple[float, float] | None = None
         self._response: Response | None = None
+        self._request_id: str | None = None
 
     def new_page(self) -> None:
         """The next request is the first one for its page."""
@@ -45,10 +49,20 @@ class Telling:
         self._attempt += 1
         self._sent = self._wall(), self._clock()
         self._response = None
+        self._request_id = None
+        note(attempt=self._attempt, request_id=None)
 
     def answered(self, response: Response) -> None:
         """Its whole body is here."""
         self._response = response
+        in_body = error_of(response.body).get("requestId") if response.status >= 400 else None
+        self.identified(response.header("X-Request-Id") or in_body)
+
+    def identified(self, request_id: str | None) -> None:
+        """The server calls the request so, unless it has said another name before."""
+        if request_id is not None and self._request_id is None:
+            self._request_id = foreign(request_id, None)[:_REQUEST_ID_LENGTH]
+            note(request_id=self._request_id)
 
     @contextmanager
     def request(self, page: PageId, good: str = "page") -> Iterator[None]:
@@ -80,7 +94,7 @@ class Telling:
                 "limited" if limited else outcome,
                 size=0 if response is None else len(response.body),
                 cached=response is not None and response.header("X-Cache") == "HIT",
-                request_id=None if response is None else response.header("X-Request-Id"),
+                request_id=self._request_id,
                 detail=detail,
             )
         )

@@ -11,6 +11,11 @@ MODULES = {
     "ingest": "ingest",
     "export-ids": "export_ids",
     "psql": "psql",
+    "quick-test": "quick_test",
+    "explore-api": "explore_api",
+    "report": "report",
+    "status": "status",
+    "submit": "submit",
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .. import __version__, settings
+from .. import __version__, conversions, settings
 from ..output import Output
 from ..progress import Display
 from ..settings import Settings
@@ -72,7 +72,7 @@ def _parser(name: str, description: str, examples: str) -> argparse.ArgumentPars
     parser.set_defaults(progress="auto")
     for entry in settings.setting_fields():
         shown = entry.metadata["shown_default"]
-        shown = shown() if callable(shown) else shown
+        shown = conversions.shown(shown() if callable(shown) else shown)
         parser.add_argument(
             settings.flag_of(entry),
             dest=entry.name,

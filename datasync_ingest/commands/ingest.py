@@ -6,6 +6,7 @@ import argparse
 from contextlib import ExitStack
 
 from ..ingest import Intent, run
+from ..monitoring import monitoring
 from ..output import Output
 from ..plan import Rewalk
 from ..postgres.writers import DEFAULT_WRITER, WRITERS
@@ -53,6 +54,7 @@ def _flags(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Output) -> int:
     with ExitStack() as opened:
+        observers = opened.enter_context(monitoring(chosen))
         if options.demo:
             from ..demo import demo_api
 
@@ -66,11 +68,11 @@ def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Out
             rewalk=options.rewalk,
             writer=options.writer,
         )
-        summary = run(chosen, intent, shown)
-    shown.close()
-    out.result(summary.text(), summary.as_json())
-    summary.balance.require_complete()
-    return 0
+        summary = run(chosen, intent, shown, observers)
+        shown.close()
+        out.result(summary.text(), summary.as_json())
+        summary.balance.require_complete()
+        return 0
 
 
 COMMAND = command(

@@ -1,17 +1,22 @@
 """The SQLite sidecar: which pages of which walks are completed, so that a restart goes on and never begins again."""
 
-from .ledger import Incident, Ledger, Sample, Walk
+from .ledger import Incident, Ledger, RunEnding, Sample, Walk
 from .sidecar import FILE_NAME, SCHEMA_VERSION, set_aside
 from .spool import PoisonedPage, Spool
+from .submissions import Export, Submission, Submissions
 
 __all__ = [
     "FILE_NAME",
     "SCHEMA_VERSION",
+    "Export",
     "Incident",
     "Ledger",
     "PoisonedPage",
+    "RunEnding",
     "Sample",
     "Spool",
+    "Submission",
+    "Submissions",
     "Walk",
     "set_aside",
 ]

@@ -15,6 +15,7 @@ from ..messages import CompletedPage, KnownPage, Position, RawPage, Receipt, Req
 from .rows import KNOWN, completed_page, known_page, page_row, position_of, text_of
 from .sidecar import Sidecar, Transaction
 from .spool import FORGET, Spool
+from .submissions import Submissions
 
 _INSERT_PAGE = f"""
     INSERT OR IGNORE INTO pages ({KNOWN}, inserted, already_there, rejected, repaired, completed_at)
@@ -78,6 +79,7 @@ class Ledger:
         self._sidecar = sidecar
         self._run: int | None = None
         self.spool = Spool(sidecar)
+        self.submissions = Submissions(sidecar)
 
     @classmethod
     def open(cls, directory: Path, *, purpose: str) -> Ledger:

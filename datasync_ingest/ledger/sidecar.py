@@ -7,7 +7,6 @@ never an event.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
@@ -16,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ..errors import AlreadyRunningError, DataDirectoryError, DiskFullError, LedgerDamagedError
+from ..errors import DataDirectoryError, DiskFullError, LedgerDamagedError
+from .lock import take
 
 FILE_NAME = "ledger.sqlite3"
-LOCK_NAME = "ledger.lock"
 _FIRST = """
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE walks (
@@ -89,7 +88,8 @@ _HISTORY = """
         submission INTEGER PRIMARY KEY, intended_at REAL NOT NULL, github_repo TEXT NOT NULL, path TEXT NOT NULL,
         ids INTEGER NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, source TEXT NOT NULL,
         ended_at REAL,                          -- NULL: not known whether it arrived
-        status INTEGER, reply TEXT              -- the server's answer; JSON as it came
+        status INTEGER, reply TEXT              -- the server's answer as it came; ended without a status: not a byte
+                                                -- went out
     );
 """
 STEPS = (_FIRST, _HISTORY)  # from version to version
@@ -115,7 +115,7 @@ class Sidecar:
         """
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(directory / LOCK_NAME, purpose)
+            lock = take(directory, purpose)
         except OSError as error:
             raise DataDirectoryError(
                 f"The data directory {directory} cannot be used: {error.strerror}.",
@@ -148,6 +148,10 @@ class Sidecar:
         except sqlite3.Error as error:
             raise _named(error, self._path) from error
 
+    def sync(self) -> None:
+        """What was committed survives a power cut from here on. Raises DiskFullError, DataDirectoryError."""
+        self.read("PRAGMA wal_checkpoint(FULL)").fetchall()
+
     @contextmanager
     def atomic(self) -> Iterator[Transaction]:
         """One transaction: all of it, or none of it. Raises DiskFullError, LedgerDamagedError, DataDirectoryError."""
@@ -172,32 +176,12 @@ def set_aside(directory: Path, *, purpose: str) -> Path | None:
     path = directory / FILE_NAME
     if not path.exists():
         return None
-    with _take_lock(directory / LOCK_NAME, purpose):
+    with take(directory, purpose):
         aside = path.with_name(f"{FILE_NAME}.{time.strftime('%Y%m%dT%H%M%S')}.{os.getpid()}")
         for suffix in ("-wal", "-shm", ""):
             if (old := Path(f"{path}{suffix}")).exists():
                 old.rename(f"{aside}{suffix}")
     return aside
-
-
-def _take_lock(path: Path, purpose: str) -> IO[str]:
-    """A lock that dies with its owner; the file says who that is, for the one who is kept out."""
-    lock = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        owner = lock.read().strip() or "another process"
-        lock.close()
-        raise AlreadyRunningError(
-            f"{path.parent} is in use by {owner}.",
-            hint="Wait until it has ended, or stop it with Ctrl-C; nothing is lost by that.",
-        ) from None
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"{purpose} (process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')})\n")
-    lock.flush()
-    return lock
 
 
 def _connect(path: Path) -> sqlite3.Connection:

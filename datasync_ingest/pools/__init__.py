@@ -22,6 +22,10 @@ class Pool(Protocol):
     def pages(self) -> int:
         """How many pages are in the pool: put, and neither done (a receipt, a failure) nor taken out (poisoned)."""
 
+    @property
+    def workers(self) -> tuple[int, ...]:
+        """The process ids of the workers that live, stopped ones too; a pool without processes has this one's."""
+
     def start(self) -> None:
         """Starts the workers. Once."""
 

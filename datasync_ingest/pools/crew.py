@@ -70,6 +70,11 @@ class Crew:
             for number in range(workers):
                 self.members.append(self._member(number, now))
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of those that live."""
+        return tuple(member.process.pid for member in self.members if member.alive and member.process.pid is not None)
+
     def put(self, item: RawPage | Stop) -> None:
         """Never blocks below the capacity."""
         self._queue.put(item)

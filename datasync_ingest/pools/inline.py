@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from multiprocessing.connection import wait
 
@@ -26,6 +27,10 @@ class InlinePool:
     @property
     def pages(self) -> int:
         return len(self._pages)
+
+    @property
+    def workers(self) -> tuple[int, ...]:
+        return (os.getpid(),)
 
     def start(self) -> None:
         """Nothing to start."""

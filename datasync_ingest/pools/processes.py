@@ -56,6 +56,10 @@ class ProcessPool:
     def pages(self) -> int:
         return len(self._unreceipted)
 
+    @property
+    def workers(self) -> tuple[int, ...]:
+        return () if self._crew is None else self._crew.pids
+
     def start(self) -> None:
         self._hire()
 

@@ -53,12 +53,12 @@ _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 15.0
 
 
-def connect(conninfo: str, *, application_name: str) -> Connection:
+def connect(conninfo: str, *, application_name: str, connect_timeout_s: int = CONNECT_TIMEOUT_S) -> Connection:
     """One attempt. Raises psycopg2.Error as libpq has it; ValueError never. Not in autocommit."""
     connection: Connection = psycopg2.connect(
         conninfo,
         application_name=application_name,
-        connect_timeout=CONNECT_TIMEOUT_S,
+        connect_timeout=connect_timeout_s,
         client_encoding="UTF8",
         **_KEEPALIVE,
     )

@@ -51,6 +51,15 @@ def server_home(directory: Path, account: Account, *, say: Callable[[str], None]
         return _home_folder(beside, account)
 
 
+def existing_home(directory: Path) -> Path | None:
+    """The same folder, if it has been made; nothing is."""
+    try:
+        return Path((directory / _LOCATION).read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError):
+        home = directory.resolve() / "server"
+        return home if home.is_dir() else None
+
+
 def private_folder(path: Path, account: Account) -> Path:
     """A folder that belongs to the account and that nobody else (but root) can enter, made when missing.
 

@@ -17,11 +17,9 @@ from ..errors import DiskFullError, EmbeddedPostgresError, IngestError
 from .accounts import Account, signals_deferred
 from .connection import first_line, is_connection_trouble
 from .folders import private_folder, share, socket_folder
+from .postmaster import PID_FILE, PORT, SUPERUSER, conninfo_of, lives, living_postmaster
 from .programs import MAJOR_VERSION, programs
 
-SUPERUSER = "datasync"
-DATABASE = "postgres"
-PORT = 5432  # names the socket's file only: nothing listens on TCP
 START_TIMEOUT_S = 120  # recovery after a crash replays up to max_wal_size
 STOP_TIMEOUT_S = 60
 _CONNECT_TIMEOUT_S = 10
@@ -74,8 +72,7 @@ class Server:
 
     @property
     def conninfo(self) -> str:
-        host = str(self._sockets).replace("\\", "\\\\").replace("'", "\\'")
-        return f"host='{host}' port={PORT} user={SUPERUSER} dbname={DATABASE}"
+        return conninfo_of(self._sockets)
 
     def start(self, say: Callable[[str], None]) -> None:
         """Returns when the server takes connections; one that is left from a killed run is adopted."""
@@ -83,10 +80,10 @@ class Server:
         began = time.monotonic()
         relaunch_until = began + (_ORPHANS_S if self._pid_file.exists() else 0)
         launched = False
-        self._process = self._postmaster()
+        self._process = living_postmaster(self._data)
         while not self._answers():
             now = time.monotonic()
-            if not _lives(self._process):
+            if not lives(self._process):
                 if launched and now > relaunch_until:
                     raise self._error("The embedded PostgreSQL does not start")
                 time.sleep(_RELAUNCH_S if launched else 0)
@@ -98,7 +95,7 @@ class Server:
 
     def stop(self) -> None:
         """Tells the server to stop, whoever is connected; does not wait, and does nothing where none runs."""
-        self._process = self._process if _lives(self._process) else self._postmaster()
+        self._process = self._process if lives(self._process) else living_postmaster(self._data)
         self._send(signal.SIGTERM)  # ends one that has just been started and does not listen to SIGINT yet
         self._send(signal.SIGINT)
 
@@ -107,7 +104,7 @@ class Server:
         for signum in (signal.SIGINT, signal.SIGQUIT):  # with a checkpoint; at once, if that takes too long
             deadline = time.monotonic() + STOP_TIMEOUT_S
             self._send(signum)
-            while _lives(self._process) and time.monotonic() < deadline:
+            while lives(self._process) and time.monotonic() < deadline:
                 time.sleep(_POLL_S)
 
     def _send(self, signum: signal.Signals) -> None:
@@ -117,7 +114,7 @@ class Server:
 
     @property
     def _pid_file(self) -> Path:
-        return self._data / "postmaster.pid"
+        return self._data / PID_FILE
 
     def _set_up_once(self, say: Callable[[str], None]) -> None:
         try:
@@ -195,20 +192,6 @@ class Server:
             ) from error
         return True
 
-    def _postmaster(self) -> psutil.Process | None:
-        """The living server: its pid file alone proves nothing, as the number may be another process's by now."""
-        try:
-            process = psutil.Process(int(self._pid_file.read_bytes().split(b"\n")[0]))
-            return process if _lives(process) and self._serves(process) else None
-        except (OSError, ValueError, psutil.Error):
-            return None
-
-    def _serves(self, process: psutil.Process) -> bool:
-        try:
-            return Path(process.cwd()).samefile(self._data)
-        except psutil.AccessDenied:  # root in a container without CAP_SYS_PTRACE
-            return str(self._data) in process.cmdline()
-
     def _forget_stale_pid(self) -> None:
         """Removes what names a process that is not the server, and that PostgreSQL would take for it.
 
@@ -227,14 +210,6 @@ class Server:
         return EmbeddedPostgresError(
             f"{what}. The end of {self._log}:\n{tail}", hint="Mend what it says, or name a database with DATABASE_URL."
         )
-
-
-def _lives(process: psutil.Process | None) -> bool:
-    """A zombie does not: where no init reaps it, as in some containers, it stays for ever."""
-    try:
-        return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _remove(folder: Path) -> None:

@@ -129,7 +129,7 @@ class SourceDatabase:
 
     def holdings(self) -> Holdings:
         """Exact counts, by reading: about 0.1 s per million events."""
-        return self._ask(_holdings)
+        return self._ask(count_holdings)
 
     def reread(self) -> Reread:
         """Reads rejected and repaired events once more, see `rereading.reread`."""
@@ -229,7 +229,8 @@ def _pages(cursor: Cursor) -> list[CompletedPage]:
     return [_completed_page(row) for row in cursor.fetchall()]
 
 
-def _holdings(cursor: Cursor) -> Holdings:
+def count_holdings(cursor: Cursor) -> Holdings:
+    """As the transaction sees them."""
     cursor.execute("SELECT count(*) FROM ingested_events")
     events = _value(cursor)
     cursor.execute(_REJECTED)

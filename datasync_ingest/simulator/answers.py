@@ -33,7 +33,8 @@ class Request:
 @dataclass(slots=True)
 class Answer:
     """`parts` make the body, one after the other. `reset`: the connection breaks in the middle of it; `cut`: only its
-    first half is sent, with the length of that half. `encoding`: the parts are compressed already."""
+    first half is sent, with the length of that half. `encoding`: the parts are compressed already. `silent`: the
+    connection breaks without a byte of an answer; `early`: it is sent before the request's body has been read."""
 
     status: int
     parts: Sequence[bytes | memoryview]
@@ -42,6 +43,8 @@ class Answer:
     delay_s: float = 0.0
     reset: bool = False
     cut: bool = False
+    silent: bool = False
+    early: bool = False
     encoding: str = ""
 
     @property

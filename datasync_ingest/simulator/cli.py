@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from .damage import DAMAGES
-from .faults import ANSWER_FAULTS
+from .faults import ANSWER_FAULTS, SUBMISSION_FAULTS
 from .generation import generate
 from .options import ON_OFF, OptionError, Options, changed, option_fields
 from .rendering import FIELDS, Shape
@@ -79,6 +79,7 @@ def _shown(default: object) -> str:
 
 def _epilog() -> str:
     faults = [f"  {name:<20} {text}" for name, text in ANSWER_FAULTS.items()]
+    submissions = [f"  {name:<20} {text}" for name, text in SUBMISSION_FAULTS.items()]
     damages = [f"  {name}" for name in DAMAGES]
     return "\n".join(
         [
@@ -86,6 +87,8 @@ def _epilog() -> str:
             *faults,
             "faults of single events:",
             *damages,
+            "faults of submissions:",
+            *submissions,
             "",
             "control, without a key: GET /simulator/counters, /simulator/ids, /simulator/events, /simulator/damaged;",
             'POST /simulator/reset, /simulator/options with {"name": "value"} for an option that can change by then.',

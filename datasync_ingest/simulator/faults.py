@@ -27,6 +27,21 @@ ANSWER_FAULTS = {
     "bomb": "a body of 200 MB of white space, compressed to almost nothing",
     "huge": "a body of 200 MB",
 }
+# Those of a submission. "Accepted" ones are in the list, and the client is not told so.
+SUBMISSION_FAULTS = {
+    "none": "no fault",
+    "cut": "the connection is reset when half of the body has been read; the try is gone",
+    "413": "the load balancer answers before it has read the body; the try is not gone",
+    "413-app": "the application answers when it has read the body; the try is gone",
+    "429": "too many requests; the try is not gone",
+    "500": "the application fails; the try is gone",
+    "502": "accepted, and the load balancer answers in the application's place",
+    "lost": "accepted, and the connection is reset before the answer",
+    "html": "accepted, and a web page with status 200",
+    "unsuccessful": "status 200 and success: false; the try is gone",
+    "miscounted": "accepted, with one id less than there are",
+    "slow": "accepted; the answer takes --slow-s",
+}
 BALANCER = frozenset({"502", "503", "504", "html"})
 LIMITED = frozenset({"429", "429-http-date", "429-no-retry-after"})
 UNREADABLE = frozenset({"500", "reset", "cut", "no-cursor", "empty", "no-has-more", "bomb"}) | BALANCER | LIMITED

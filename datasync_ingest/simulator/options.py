@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .faults import Rule, parse_rule
+from .faults import SUBMISSION_FAULTS, Rule, parse_rule
 
 ON_OFF = ("on", "off")
 
@@ -79,6 +79,10 @@ class Options:
     key_life: float = _option(10_800.0, "life of a key from its first call", _seconds)
     key_refused_status: int = _option(401, "answer to a wrong or dead key: 401 or 403", _status(401, 403))
     submissions: int = _option(5, "submissions a key may make", _whole)
+    submission_fault: str = _option("none", "what becomes of every submission; see below", _one_of(*SUBMISSION_FAULTS))
+    submissions_tell_left: bool = _option(
+        True, "whether the list of submissions tells how many are left: on or off", _switch
+    )
 
     rate_limit: int = _option(10, "requests to /events in a window; 0: no limit anywhere", _whole)
     rate_window: float = _option(60.0, "length of a window", _seconds)

@@ -79,16 +79,15 @@ class Resources:
         return self._gate.limited(request, "metrics", lambda: json_answer({"data": []}))
 
     def submit(self, request: Request) -> Answer:
-        key = self._gate.caller(request, "submissions").key
-        kind = request.headers.get("Content-Type", "")
+        key = self._gate.caller(request, "submit").key
         try:
-            return json_answer(self._submissions.submit(key, request.query, kind, request.body, self._world.options))
+            return self._submissions.submit(key, request, self._world.options)
         except RefusedError as error:
             return refusal(error)
 
     def submitted(self, request: Request) -> Answer:
         key = self._gate.caller(request, "submissions").key
-        return json_answer(self._submissions.of(key, self._world.options))
+        return self._submissions.of(key, self._world.options)
 
     def _found(self, id: str) -> bytes:
         index = self._world.dataset.find(id)

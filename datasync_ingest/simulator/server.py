@@ -79,15 +79,28 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.service.answer(request)
         if answer.delay_s:
             time.sleep(answer.delay_s)
-        for _ in body:  # what the service did not want, so that the connection can go on
-            pass
-        self._send(answer)
+        if answer.silent:
+            self._reset()
+        elif answer.early:
+            self._send_early(answer, body)
+        else:
+            _drain(body)  # what the service did not want, so that the connection can go on
+            self._send(answer)
 
     def _body(self) -> Iterator[bytes]:
         left = int(self.headers.get("Content-Length") or 0)
         while left > 0 and (block := self.rfile.read(min(left, _BLOCK_BYTES))):
             left -= len(block)
             yield block
+
+    def _send_early(self, answer: Answer, body: Iterator[bytes]) -> None:
+        """As nginx does: the answer, the end of our side, and only then what the client is still sending."""
+        answer.headers["Connection"] = "close"
+        self._send(answer)
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            _drain(body)
+        self.close_connection = True
 
     def _send(self, answer: Answer) -> None:
         parts = self._encoded(answer)
@@ -124,8 +137,17 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             for part in _first(parts, size):
                 self.connection.sendall(part)
+        self._reset()
+
+    def _reset(self) -> None:
+        with contextlib.suppress(OSError):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.close_connection = True
+
+
+def _drain(body: Iterator[bytes]) -> None:
+    for _ in body:
+        pass
 
 
 def _first(parts: Sequence[bytes | memoryview], size: int) -> list[bytes | memoryview]:

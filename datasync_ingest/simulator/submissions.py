@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from .answers import RefusedError
+from .answers import Answer, RefusedError, Request, json_answer, web_page
 from .options import Options
 
 
@@ -19,48 +20,119 @@ class Submissions:
         self._tries: dict[str, int] = {}
         self._accepted: dict[str, list[dict[str, Any]]] = {}
 
-    def submit(
-        self, key: str, query: Mapping[str, str], content_type: str, body: Iterator[bytes], options: Options
-    ) -> dict[str, Any]:
-        """Reads the body to its end. Raises RefusedError; the try is gone all the same."""
+    def submit(self, key: str, request: Request, options: Options) -> Answer:
+        """Reads the body to its end, unless a fault is due. Raises RefusedError; the try is gone all the same."""
+        fault = options.submission_fault
+        if fault == "429":
+            raise RefusedError(429, "RATE_LIMITED", "too many requests")
+        if fault == "413":
+            return _too_large()
         began = time.monotonic()
-        self._tries[key] = number = self._tries.get(key, 0) + 1
-        if number > options.submissions:
-            raise RefusedError(429, "SUBMISSION_LIMIT_REACHED", f"{options.submissions} submissions were made already")
-        ids, repository = self._read(query, content_type, body)
+        number = self._try(key, options)
+        if fault in _BEFORE:
+            return _BEFORE[fault](request)
+        ids, repository = _read(replace(request, body=_whole(request)))
         if not repository:
             raise RefusedError(400, "MISSING_GITHUB_REPO", "github_repo is required")
         if not ids:
             raise RefusedError(400, "NO_IDS", "the submission holds no ids")
-        seconds = time.monotonic() - began
         accepted = {
             "submissionId": str(uuid.uuid4()),
-            "eventCount": ids,
+            "eventCount": ids - (fault == "miscounted"),
             "githubRepoUrl": repository,
             "submittedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "timeToSubmit": _duration(seconds),
+            "timeToSubmit": _duration(time.monotonic() - began),
             "submissionNumber": number,
             "remainingSubmissions": options.submissions - number,
         }
         self._accepted.setdefault(key, []).append(accepted)
-        return {"success": True, "data": accepted, "message": f"Submission {number} was accepted."}
+        answer = json_answer({"success": True, "data": accepted, "message": f"Submission {number} was accepted."})
+        return _spoiled(answer, options)
 
-    def of(self, key: str, options: Options) -> dict[str, Any]:
-        return {
-            "success": True,
-            "data": self._accepted.get(key, []),
-            "remainingSubmissions": max(0, options.submissions - self._tries.get(key, 0)),
-        }
+    def of(self, key: str, options: Options) -> Answer:
+        listed: dict[str, Any] = {"success": True, "data": self._accepted.get(key, [])}
+        if options.submissions_tell_left:
+            listed["remainingSubmissions"] = max(0, options.submissions - self._tries.get(key, 0))
+        return json_answer(listed)
 
-    def _read(self, query: Mapping[str, str], content_type: str, body: Iterator[bytes]) -> tuple[int, str]:
-        """How many ids, and for which repository: one a line, or the same inside JSON."""
-        if not content_type.startswith("application/json"):
-            return _lines(body), query.get("github_repo", "")
-        try:
-            fields = json.loads(b"".join(body))
-            return _lines(iter([str(fields["ids"]).encode()])), str(fields.get("githubRepoUrl", ""))
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise RefusedError(400, "INVALID_BODY", "the JSON body must have ids and githubRepoUrl") from None
+    def _try(self, key: str, options: Options) -> int:
+        self._tries[key] = number = self._tries.get(key, 0) + 1
+        if number > options.submissions:
+            raise RefusedError(429, "SUBMISSION_LIMIT_REACHED", f"{options.submissions} submissions were made already")
+        return number
+
+
+def _too_large() -> Answer:
+    answer = web_page(413)
+    answer.early = True
+    return answer
+
+
+def _cut(request: Request) -> Answer:
+    left = int(request.headers.get("Content-Length") or 0) // 2
+    for block in request.body:
+        left -= len(block)
+        if left <= 0:
+            break
+    return Answer(0, [], silent=True)
+
+
+def _too_large_for_the_application(request: Request) -> Answer:
+    del request
+    raise RefusedError(413, "PAYLOAD_TOO_LARGE", "request entity too large")
+
+
+def _failed(request: Request) -> Answer:
+    del request
+    raise RefusedError(500, "INTERNAL_ERROR", "something went wrong")
+
+
+def _unsuccessful(request: Request) -> Answer:
+    del request
+    return json_answer({"success": False, "message": "The repository could not be read."})
+
+
+_BEFORE = {
+    "cut": _cut,
+    "413-app": _too_large_for_the_application,
+    "500": _failed,
+    "unsuccessful": _unsuccessful,
+}
+
+
+def _spoiled(answer: Answer, options: Options) -> Answer:
+    """What becomes of the answer of a submission that was accepted."""
+    match options.submission_fault:
+        case "502":
+            return web_page(502)
+        case "html":
+            return web_page(200)
+        case "lost":
+            answer.silent = True
+        case "slow":
+            answer.delay_s = options.slow_s
+    return answer
+
+
+def _read(request: Request) -> tuple[int, str]:
+    """How many ids, and for which repository: one a line, or the same inside JSON."""
+    if not request.headers.get("Content-Type", "").startswith("application/json"):
+        return _lines(request.body), request.query.get("github_repo", "")
+    try:
+        fields = json.loads(b"".join(request.body))
+        return _lines(iter([str(fields["ids"]).encode()])), str(fields.get("githubRepoUrl", ""))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise RefusedError(400, "INVALID_BODY", "the JSON body must have ids and githubRepoUrl") from None
+
+
+def _whole(request: Request) -> Iterator[bytes]:
+    """Raises RefusedError at the end of a body that is shorter than it said."""
+    missing = int(request.headers.get("Content-Length") or 0)
+    for block in request.body:
+        missing -= len(block)
+        yield block
+    if missing > 0:
+        raise RefusedError(400, "REQUEST_ABORTED", "the body ended too early")
 
 
 def _lines(blocks: Iterator[bytes]) -> int:

@@ -14,7 +14,7 @@ import datasync_ingest
 from tests.checkout import environment
 from tests.harness import TOP
 
-COMMANDS = ("datasync-ingest", "datasync-export-ids", "datasync-psql", "datasync-simulate-api")
+COMMANDS = ("datasync-ingest", "datasync-export-ids", "datasync-psql", "datasync-submit", "datasync-simulate-api")
 # Offline; the last, as pip below 23.1, which comes with Python 3.10, still builds the old way unless it is told.
 OPTIONS = ("--no-deps", "--no-build-isolation", "--use-pep517")
 DATA_FILES = ("LICENSE", "py.typed", "postgres/schema.sql")
@@ -63,7 +63,7 @@ def test_an_installation_knows_its_version_and_its_licence(installed: Path) -> N
     (info,) = installed.glob("lib/python*/site-packages/datasync_ingest-*.dist-info")
     text = (info / "METADATA").read_text(encoding="utf-8")
     assert f"Version: {datasync_ingest.__version__}\n" in text
-    assert "License-Expression: MIT\n" in text
+    assert "License-Expression: MIT AND ISC\n" in text
     assert "Requires-Python: >=3.10\n" in text
 
 

@@ -51,7 +51,7 @@ def wrong_key(scene: Scene) -> Ended:
 def no_server(scene: Scene) -> Ended:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return scene.run(API_BASE_URL=f"http://127.0.0.1:{free.getsockname()[1]}")
+        return scene.run(API_BASE_URL=f"http://127.0.0.1:{free.getsockname()[1]}", API_PATIENCE="3s")
 
 
 def wrong_path(scene: Scene) -> Ended:
@@ -64,7 +64,7 @@ def bad_url(scene: Scene) -> Ended:
 
 def web_page(scene: Scene) -> Ended:
     with answering(200, b"<html><body>It works!</body></html>") as url:
-        return scene.run(API_BASE_URL=url)
+        return scene.run(API_BASE_URL=url, API_PATIENCE="3s")
 
 
 def redirect(scene: Scene) -> Ended:
@@ -73,7 +73,7 @@ def redirect(scene: Scene) -> Ended:
 
 
 def no_database(scene: Scene) -> Ended:
-    return scene.run(DATABASE_URL="postgresql://me:hunter2@127.0.0.1:9/events")
+    return scene.run(DATABASE_URL="postgresql://me:hunter2@127.0.0.1:9/events", DB_PATIENCE="3s")
 
 
 def no_such_database(scene: Scene) -> Ended:
@@ -178,7 +178,7 @@ ENDINGS: dict[Callable[[Scene], Ended], tuple[int, str, str]] = {
     bad_url: (2, "API_BASE_URL='ftp://somewhere' (from the environment)", "where the API is"),
     web_page: (3, "answers, and not as this API does", "Check API_BASE_URL"),
     redirect: (3, "a redirect to https://elsewhere.example/login", "Check API_BASE_URL"),
-    no_database: (4, "PostgreSQL could not be reached for 30 s", "DATABASE_URL"),
+    no_database: (4, "PostgreSQL could not be reached for 3 s", "DATABASE_URL"),
     no_such_database: (4, 'database "no_such_database" does not exist', "DATABASE_URL"),
     bad_database_url: (4, "PostgreSQL refused the connection", "DATABASE_URL"),
     no_rights: (4, "permission denied for schema public", "rights"),

@@ -254,7 +254,7 @@ def test_damaged_events_still_arrive_with_their_ids(
 def test_a_fault_of_the_server_costs_a_retry_and_no_event(
     fault: str, simulator: Start, workplace: Workplace, database: Database
 ) -> None:
-    api = simulator(events=6_000, fault=[f"{fault}@1", f"{fault}@4"])
+    api = simulator(events=6_000, fault=[f"{fault}@1", f"{fault}@4"], rate_limit=1_000, rate_window=1)
     ended = workplace.ingest("--batch-size", "1000", API_BASE_URL=api.url)
     assert "Complete." in ended.out
     require_exact(workplace, database, api)

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from datasync_ingest.api import client
-from datasync_ingest.api.client import ApiClient
+from datasync_ingest.api.client import ApiClient, Ask
 from datasync_ingest.api.outcomes import Answered, Fault, TooLarge
 from datasync_ingest.settings import Secret, Settings
 
@@ -21,10 +21,7 @@ MIB = 2**20
 Serve = Callable[[BaseHTTPRequestHandler], None]
 
 
-@contextmanager
-def serving(serve: Serve, *, most: int = 4 * MIB) -> Iterator[Callable[[], bytes]]:
-    """A server that does `serve` for each request; gives a function that asks it and returns the body."""
-
+def _handler(serve: Serve) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             serve(self)
@@ -32,7 +29,14 @@ def serving(serve: Serve, *, most: int = 4 * MIB) -> Iterator[Callable[[], bytes
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    return Handler
+
+
+@contextmanager
+def serving(serve: Serve, *, most: int = 4 * MIB) -> Iterator[Callable[[], bytes]]:
+    """A server that does `serve` for each request; gives a function that asks it and returns the body."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(serve)) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -135,3 +139,30 @@ def test_a_body_that_comes_by_the_byte_ends_by_the_time_for_bodies(monkeypatch: 
         finally:
             over.set()
         assert time.monotonic() - began < 10
+
+
+def test_a_connection_that_is_refused_is_said_in_two_words() -> None:
+    settings = Settings(Secret("key-for-tests"), api_base_url="http://127.0.0.1:9")
+    with closing(ApiClient(settings)) as subject, pytest.raises(Fault, match=r"^Connection refused$"):
+        subject.get(settings.api_base_url, {})
+
+
+def test_a_request_without_the_key_carries_none_and_counts_its_bytes() -> None:
+    seen: list[str | None] = []
+
+    def serve(handler: BaseHTTPRequestHandler) -> None:
+        seen.append(handler.headers.get("X-API-Key"))
+        answer(gzip.compress(b" " * MIB), encoding="gzip")(handler)
+
+    with serving(serve) as keyed:
+        keyed()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(serve)) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        settings = Settings(None, api_base_url=f"http://127.0.0.1:{server.server_port}")
+        with closing(ApiClient(settings)) as subject:
+            got = subject.send(Ask(settings.api_base_url, keyed=False))
+        thread.join()
+    assert seen == ["key-for-tests", None]
+    assert len(got.body) == MIB
+    assert got.wire_bytes == len(gzip.compress(b" " * MIB))

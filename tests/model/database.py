@@ -79,6 +79,10 @@ class ModelPool:
     def pages(self) -> int:
         return len(self.held) + len(self.answers)
 
+    @property
+    def workers(self) -> tuple[int, ...]:
+        return ()
+
     def start(self) -> None:
         """There is nothing to start."""
 

@@ -57,9 +57,10 @@ def calls_of(function: str) -> set[str]:
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
-        ("sqlite3", {"ledger.sidecar"}),
+        ("sqlite3", {"ledger.sidecar", "ledger.reading"}),
         ("tqdm", {"progress"}),
-        ("dotenv", {"settings"}),
+        ("dotenv", {"settings", "env_file"}),
+        ("prometheus_client", {"monitoring.metrics"}),
         ("argparse", {"cli", *(name for name in PIPELINE if name.startswith("commands."))} - {"commands.__init__"}),
         ("requests", {"api.client"}),
         ("urllib3", {"api.client"}),

@@ -174,6 +174,20 @@ def test_an_opaque_cursor_lives_for_as_long_as_its_page_said() -> None:
     assert clocks.subject.past_life("opaque")
 
 
+@pytest.mark.parametrize("opaque", [False, True])
+def test_how_long_the_newest_cursor_lives_is_known_whatever_its_form(opaque: bool) -> None:
+    clocks = Clocks(skew=3600)
+    assert clocks.subject.left_s() is None
+    clocks.answer()
+    clocks.subject.issued("opaque" if opaque else clocks.cursor(), clocks.now)
+    clocks.now += 16
+    assert clocks.subject.left_s() == pytest.approx(LIFE_S - 16, abs=1.01)  # `Date` has whole seconds
+    clocks.now += LIFE_S
+    assert clocks.subject.left_s() == 0
+    clocks.subject.issued(None, clocks.now)
+    assert clocks.subject.left_s() is None
+
+
 def test_an_opaque_cursor_ages_while_the_machine_sleeps() -> None:
     clocks = Clocks()
     clocks.answer()

@@ -239,6 +239,35 @@ def test_without_headers_the_rate_is_learned_from_refusals() -> None:
     assert refused < 60
 
 
+def test_a_refusal_that_was_no_fault_of_the_rates_costs_a_few_answers() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    for _ in range(60):
+        subject.started()
+        clock.now += 0.1
+        subject.answered({}, clock.now)
+    subject.limited({}, clock.now)
+    answers = 0
+    while (wait_s := subject.wait_s()) > 0.11:
+        clock.now += wait_s
+        subject.started()
+        subject.answered({}, clock.now)
+        answers += 1
+    assert 5 < answers < 40, "and it had been as fast as ten a second"
+
+
+def test_no_learned_rate_lets_a_cursor_die() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    subject.started()
+    subject.limited({}, clock.now)
+    clock.now += subject.wait_s()
+    subject.started()
+    assert subject.wait_s() == pytest.approx(2.0)
+    subject.ask_within(0.5)
+    assert subject.wait_s() == pytest.approx(0.5)
+
+
 def test_a_cached_answer_says_nothing_about_the_window() -> None:
     clock = Clock()
     subject = pacer(clock)

@@ -13,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from datasync_ingest.cli import ENTRY_POINTS
 from datasync_ingest.settings import setting_fields
 from tests.harness import TOP
 from tests.isolation import SECRETS_AND_DATABASES, without_user_settings
@@ -84,12 +85,12 @@ def test_every_console_entry_is_a_command_of_bin() -> None:
         module, function = target.split(":")
         assert callable(getattr(importlib.import_module(module), function))
         assert (TOP / "bin" / name.replace("datasync-", "")).is_file()
-    assert len(entries) == 4
+    assert len(entries) == len(ENTRY_POINTS)
 
 
 def test_every_script_in_bin_can_be_executed_and_is_short() -> None:
     scripts = [path for path in (TOP / "bin").iterdir() if path.is_file() and not path.suffix]
-    commands = {"ingest", "export-ids", "psql", "simulate-api", "test", "bench", "torture"}
+    commands = {"ingest", "export-ids", "psql", "submit", "simulate-api", "test", "bench", "torture"}
     assert {path.name for path in scripts} >= commands
     for path in scripts:
         assert path.stat().st_mode & 0o111 == 0o111, path

@@ -16,8 +16,9 @@ from datasync_ingest.settings import Secret, load
 def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import os
 
+    ours = ("PG", "TARGET_", "API_", "DATA", "BATCH", "WORKER", "RATE_", "STOP", "DB_", "LOG_", "METRICS_")
     for name in list(os.environ):
-        if name.startswith(("PG", "TARGET_", "API_", "DATA", "BATCH", "WORKER", "RATE_", "STOP", "DB_", "LOG_")):
+        if name.startswith(ours):
             monkeypatch.delenv(name)
 
 
@@ -73,6 +74,10 @@ def test_the_base_url_is_one_thing_however_it_is_spelled(given: str, expected: s
         ("API_BASE_URL", "http://user:secret@host/", "has more than scheme"),
         ("API_BASE_URL", "http://[::1", "is not an http:// or https:// URL"),
         ("LOG_FORMAT", "xml", "is not one of text, json"),
+        ("METRICS_PORT", "70000", "is not from 0 to 65,?535"),
+        ("METRICS_PORT", "http", "is not a whole number"),
+        ("METRICS_HOST", "http://host", "is not a host name or an address"),
+        ("METRICS_FILE", " ", "is empty; it must name a file"),
     ],
 )
 def test_a_bad_value_is_named_with_its_origin_and_a_hint(
@@ -110,6 +115,15 @@ def test_without_a_key_the_sentence_says_where_to_put_it(tmp_path: Path) -> None
     with pytest.raises(ConfigurationError, match="TARGET_API_KEY") as caught:
         _ = load({}, directory=tmp_path).required_api_key
     assert ".env" in caught.value.hint
+
+
+def test_what_is_not_wanted_is_called_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METRICS_PORT", "9464")
+    monkeypatch.setenv("METRICS_FILE", "x.prom")
+    chosen = load({"metrics_file": "None"}, directory=tmp_path)
+    assert (chosen.metrics_port, chosen.metrics_file) == (9464, None)
+    assert chosen.shown()["METRICS_FILE"] == "none"
+    assert chosen.changed() == {"METRICS_PORT": "9464", "DATA_DIR": str(tmp_path / "data")}
 
 
 def test_libpq_variables_name_a_database_and_are_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from datasync_ingest.simulator.answers import Answer, Request
 from datasync_ingest.simulator.dataset import KINDS, Dataset
-from datasync_ingest.simulator.faults import ANSWER_FAULTS
+from datasync_ingest.simulator.faults import ANSWER_FAULTS, SUBMISSION_FAULTS
 from datasync_ingest.simulator.generation import generate
 from datasync_ingest.simulator.options import OptionError, Options, changed
 from datasync_ingest.simulator.rendering import Shape
@@ -459,6 +459,60 @@ def test_there_are_five_submissions_and_a_failed_one_counts() -> None:
     statuses = [api.ask(url, "POST", b"a", headers=PLAIN).status for _ in range(3)]
     assert statuses == [200, 200, 429]
     assert len(json_of(api.ask(f"{API}/submissions"))["data"]) == 4
+
+
+def posted(api: Api, headers: Mapping[str, str] = PLAIN) -> Answer:
+    return api.ask(f"{API}/submissions?github_repo=https://example.org/repo", "POST", b"a\nb\n", headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "tries_left", "accepted"),
+    [
+        ("none", 200, 4, 1),
+        ("cut", 0, 4, 0),
+        ("413", 413, 5, 0),
+        ("413-app", 413, 4, 0),
+        ("429", 429, 5, 0),
+        ("500", 500, 4, 0),
+        ("502", 502, 4, 1),
+        ("lost", 200, 4, 1),
+        ("html", 200, 4, 1),
+        ("unsuccessful", 200, 4, 0),
+        ("miscounted", 200, 4, 1),
+        ("slow", 200, 4, 1),
+    ],
+)
+def test_a_submission_that_fails_costs_a_try_where_it_reached_the_application(
+    fault: str, status: int, tries_left: int, accepted: int
+) -> None:
+    api = Api(submission_fault=fault)
+    answer = posted(api)
+    assert answer.status == status
+    assert answer.silent == (fault in ("cut", "lost"))
+    assert answer.early == (fault == "413")
+    assert answer.delay_s == (30 if fault == "slow" else 0)
+    listed = json_of(api.ask(f"{API}/submissions"))
+    assert (listed["remainingSubmissions"], len(listed["data"])) == (tries_left, accepted)
+    assert api.counters()["requests"]["submit"] == 1
+
+
+def test_every_fault_of_a_submission_has_its_test() -> None:
+    (mark,) = test_a_submission_that_fails_costs_a_try_where_it_reached_the_application.pytestmark  # type: ignore[attr-defined]
+    assert [row[0] for row in mark.args[1]] == list(SUBMISSION_FAULTS)
+
+
+def test_a_submission_that_breaks_off_costs_a_try_and_is_not_accepted() -> None:
+    api = Api()
+    answer = posted(api, {**PLAIN, "Content-Length": "5"})
+    assert (answer.status, json_of(answer)["code"]) == (400, "REQUEST_ABORTED")
+    listed = json_of(api.ask(f"{API}/submissions"))
+    assert (listed["remainingSubmissions"], listed["data"]) == (4, [])
+
+
+def test_the_list_of_submissions_may_not_tell_how_many_are_left() -> None:
+    api = Api(submissions_tell_left="off")
+    assert posted(api).status == 200
+    assert "remainingSubmissions" not in json_of(api.ask(f"{API}/submissions"))
 
 
 # --- faults ---

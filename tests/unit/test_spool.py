@@ -161,6 +161,10 @@ class HandPool:
     def pages(self) -> int:
         return len(self.taken)
 
+    @property
+    def workers(self) -> tuple[int, ...]:
+        return ()
+
     def start(self) -> None: ...
 
     def put(self, page: RawPage) -> None:

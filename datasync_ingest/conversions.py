@@ -1,0 +1,67 @@
+"""From the text of a setting to its value: each raises ValueError, whose text goes on after `NAME=TEXT (from ...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from . import units
+
+T = TypeVar("T")
+
+API_PATH = "/api/v1"
+NONE = "none"
+
+
+def count(lowest: int, highest: int) -> Callable[[str], int]:
+    return partial(units.parse_count, lowest=lowest, highest=highest)
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"is not one of {', '.join(names)}")
+        return text
+
+    return convert
+
+
+def optional(convert: Callable[[str], T]) -> Callable[[str], T | None]:
+    """`none` is None, anything else as `convert` says."""
+    return lambda text: None if text.strip().lower() == NONE else convert(text)
+
+
+def base_url(text: str) -> str:
+    """The URL below which `/events` lies, whichever way it was spelled: with or without `/api/v1`, a slash, a port."""
+    try:
+        parts = urlsplit(text.strip())
+        understood = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:
+        understood = False
+    if not understood:
+        raise ValueError("is not an http:// or https:// URL with a host name")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("has more than scheme, host, port and path (a key belongs into TARGET_API_KEY)")
+    path = parts.path.rstrip("/")
+    path = path if path.endswith(API_PATH) else path + API_PATH
+    return urlunsplit((parts.scheme, parts.netloc.lower(), path, "", ""))
+
+
+def file_path(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("is empty; it must name a file or a directory")
+    return Path(text).expanduser().absolute()
+
+
+def host(text: str) -> str:
+    if not text.strip() or any(one in text for one in "/ @?#"):
+        raise ValueError("is not a host name or an address")
+    return text.strip()
+
+
+def shown(value: Any) -> str:
+    """A value as a person would type it."""
+    return NONE if value is None else str(value)

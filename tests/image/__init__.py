@@ -1,0 +1,1 @@
+"""Builds docker/Dockerfile without Docker: its steps, in order, in roots of their own."""
