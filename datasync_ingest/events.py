@@ -66,13 +66,13 @@ class DecodedPage:
         return self._places[event_id][copies_before]
 
 
-class _Session(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class _Session(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
     id: str | None = None
     device_type: str | None = None
     browser: str | None = None
 
 
-class _Event(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class _Event(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
     id: str | int
     session_id: str | None = None
     user_id: str | None = None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from datasync_ingest.postgres.embedded import embedded_postgres
+from datasync_ingest.postgres.writers import WRITERS
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.harness import API_KEY, Database, Workplace, new_database
 from tests.servers import reachable_folder
@@ -20,6 +21,7 @@ _NUMBERS = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scale", type=int, default=1, help="times as many events in tests that follow whole ingests")
+    parser.addoption("--writer", choices=WRITERS, help="for every row of the table of faults (default: in turn)")
 
 
 @pytest.fixture

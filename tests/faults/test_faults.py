@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from datasync_ingest.pools.processes import PAGES_QUEUED_PER_WORKER
+from datasync_ingest.postgres.writers import WRITERS
 from datasync_ingest.simulator.damage import DAMAGES
 from datasync_ingest.simulator.faults import ANSWER_FAULTS
 from tests.disks import fill, small_disk
@@ -97,15 +98,22 @@ def postgres() -> Iterator[SharedServer]:
         yield server
 
 
+def writer_of(row: Row, config: pytest.Config) -> str:
+    """Each row runs with one of the writers, in turn; `--writer NAME` runs all of them with that one."""
+    names = list(WRITERS)
+    return str(config.getoption("--writer") or names[TABLE.index(row) % len(names)])
+
+
 @pytest.fixture
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     row: Row = request.param
+    flags = (*FLAGS, *row.flags, "--writer", writer_of(row, request.config))
     options = {"events": EVENTS, "latency-ms": 40, **row.options}
     with reachable_folder() as folder, _disk(row, folder):
         if row.embedded:
-            made = embedded_site(folder, options, FLAGS)
+            made = embedded_site(folder, options, flags)
         else:
-            made = shared_site(request.getfixturevalue("postgres"), folder, options, (*FLAGS, *row.flags))
+            made = shared_site(request.getfixturevalue("postgres"), folder, options, flags)
         with made as found:
             found.environment.update(environment(row.strike, folder))
             yield found

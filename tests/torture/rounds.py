@@ -13,6 +13,7 @@ from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
+from datasync_ingest.postgres.writers import WRITERS
 from tests.faults.site import Run, Site
 from tests.faults.strikes import CRASH_OF_API, HEAVY, OF_PROXY, STRIKES
 
@@ -79,6 +80,7 @@ def server_options(chance: Random, events: int) -> dict[str, Any]:
 def run_flags(chance: Random) -> list[str]:
     flags = ["--batch-size", str(chance.choice([100, 250, 250, 500]))]
     flags += ["--worker-concurrency", str(chance.choice([1, 2, 3]))]
+    flags += ["--writer", chance.choice(sorted(WRITERS))]
     flags += ["--stop-grace", chance.choice(["0.3s", "2s", "8s"])]
     return flags + (["--no-renew-cursors"] if chance.random() < 0.2 else [])
 
