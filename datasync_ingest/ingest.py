@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from .api.cursors import Renewal
-from .api.fetching import PageFetcher
+from .api.fetching import REFUSED_ABOVE, PageFetcher
 from .books import reconcile
 from .copying import FETCHING_FACT, Copier
 from .errors import IngestError, LedgerDamagedError
@@ -75,7 +75,7 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         holdings = _reconciled(settings, intent, ledger, source)
         observer = Observers([history, *observers])
         fetcher = enter(closing(PageFetcher(settings, observe=observer.requested)))
-        fetcher.restore(ledger.fact(FETCHING_FACT))
+        fetcher.restore(_fetching(ledger, intent))
         key_clock = KeyClock(ledger, key)
         total = ledger.fact("total")
         meter = Meter(holdings, fetcher.activity, fetcher.pacer, key_clock, cursors=fetcher.cursors, total=total)
@@ -135,6 +135,12 @@ def _announced(ending: RunEnding, settings: Settings) -> Iterator[None]:
             *(ending.run, show_seconds(time.monotonic() - began_at), code),
             extra={"facts": {"exit_code": code, "ending": sentence}},
         )
+
+
+def _fetching(ledger: Ledger, intent: Intent) -> Mapping[str, Any] | None:
+    """What the last run knew of the API; the page size may be another at a new address, or by now."""
+    found: dict[str, Any] | None = ledger.fact(FETCHING_FACT)
+    return {**found, REFUSED_ABOVE: None} if found and (intent.fresh or intent.adopt) else found
 
 
 def _source(served: Database, settings: Settings, stop: StopRequest) -> SourceDatabase:

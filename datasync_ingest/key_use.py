@@ -13,8 +13,6 @@ from .key_clock import KeyClock
 from .ledger import Ledger
 from .settings import Settings
 
-_NO_LIMIT = 100_000  # the largest BATCH_SIZE: what was asked for here says nothing of the pages of a run
-
 
 class KeyUse:
     """Raises, in each method, AlreadyRunningError while a run is active, and what `Ledger.open` raises besides."""
@@ -42,7 +40,7 @@ class KeyUse:
     def keep(self, pacer: Mapping[str, Any]) -> None:
         """A request in the window of /events has ended, or been given up."""
         with self._open() as ledger:
-            before = ledger.fact(FETCHING_FACT) or {"limit": _NO_LIMIT}
+            before = ledger.fact(FETCHING_FACT) or {}
             ledger.keep(**{FETCHING_FACT: {**before, "pacer": pacer, "settled": True}})
 
     def _open(self) -> Ledger:

@@ -14,6 +14,7 @@ from .messages import KnownPage, PageFacts, Position
 
 FINISHED = "finished"
 ACTIVE = "active"
+TOPPED_UP = "read what was new, above a gap"
 SUPERSEDED = "superseded"  # by a finished walk that began at a newer event
 
 
@@ -87,6 +88,7 @@ class SoFar:
     walked: bool = False
     topped_up: bool = False
     missing: int = 0
+    walked_anew: bool = False  # a walk to the oldest event that this run began
 
 
 def next_plan(
@@ -109,13 +111,15 @@ def next_plan(
     head = newest(finished)
     if head is not None and not so_far.topped_up and (so_far.missing or not so_far.walked):
         return from_the_start("what is new since the last finished walk", until=head)
+    if rewalk is Rewalk.ALWAYS and not so_far.walked_anew:
+        return from_the_start("everything once more, as --rewalk says")
     if so_far.walked:
         return None
     if head is None:
-        return from_the_start("there was no event at the last run: from the newest to the oldest")
+        return from_the_start("no event tells where the last walk began: from the newest to the oldest")
     if so_far.missing and rewalk is not Rewalk.NEVER:
         return from_the_start(f"{so_far.missing:,} events are missing: everything once more, from the newest event")
-    return from_the_start("everything once more, as --rewalk says") if rewalk is Rewalk.ALWAYS else None
+    return None
 
 
 def newest(walks: Iterable[Walk]) -> Position | None:
@@ -140,20 +144,37 @@ def superseded(walks: Sequence[Walk]) -> list[Walk]:
 def rebuilt(pages: Iterable[KnownPage], known: Sequence[Walk]) -> list[Walk]:
     """Walks that only the database knows, from all of their pages, in an order in which the newest head comes last.
 
-    Those that came to their end are finished. Others need not go beyond the newest event at which a finished walk
-    began, one of `known` or of these: below it everything has been read; they are superseded if they began there.
-    Where the first page is not known, neither is where the walk began: it begins at the newest event.
+    Those that came to the oldest event are finished, and those for what was new that came down to where one of these
+    began. Others need not go beyond the newest event at which a finished walk began, one of `known` or of these: below
+    it everything has been read; they are superseded if they began there. Where the first page is not known, neither is
+    where the walk began: it begins at the newest event.
     """
+    by_walk = groupby(sorted(pages, key=lambda page: (page.page.walk, page.page.sequence)), _walk_of)
+    found = sorted((_entered(walk, list(its_pages)) for walk, its_pages in by_walk), key=_age_of_head)
+    read = newest(walk for walk in [*known, *(walk for walk, _ in found)] if walk.state == FINISHED)
     walks = []
-    for walk, of_walk in groupby(sorted(pages, key=lambda page: (page.page.walk, page.page.sequence)), _walk_of):
-        its_pages = list(of_walk)
-        first, state = its_pages[0], FINISHED if is_over(its_pages) else ACTIVE
-        if first.page.sequence == 0:
-            walks.append(Walk(walk, None, first.cursor, first.after, first.first, state))
+    for walk, lowest in found:
+        if walk.state == TOPPED_UP and _age(lowest) <= _age(read) and read is not None:
+            walks.append(replace(walk, state=FINISHED))
+            read = newest([*known, *walks])
         else:
-            walks.append(Walk(walk, None, None, None, None, state))
-    read = newest(walk for walk in [*known, *walks] if walk.state == FINISHED)
-    return sorted((_until(walk, read) for walk in walks), key=lambda walk: _age(walk.head))
+            walks.append(walk)
+    return [_until(walk, read) for walk in walks]
+
+
+def _entered(walk: str, pages: Sequence[KnownPage]) -> tuple[Walk, Position | None]:
+    """A walk as its pages tell it, and how far down it came."""
+    first, over = pages[0], is_over(pages)
+    state = ACTIVE if not over else FINISHED if pages[-1].next_cursor is None else TOPPED_UP
+    if first.page.sequence != 0:
+        return Walk(walk, None, None, None, None, ACTIVE), None
+    positions = (position for page in pages for position in (page.first, page.last))
+    head = next((position for position in positions if position is not None), None)
+    return Walk(walk, None, first.cursor, first.after, head, state), pages[-1].last
+
+
+def _age_of_head(found: tuple[Walk, Position | None]) -> float:
+    return _age(found[0].head)
 
 
 def _until(walk: Walk, read: Position | None) -> Walk:

@@ -75,8 +75,11 @@ class StopRequest:
     def wait_for(self, work: Callable[[], T]) -> T:
         """Runs what blocks where no signal is seen, such as libpq, in a thread that is left behind at a stop.
 
-        Returns its result, or raises what it raised; raises StoppedError as soon as a stop is asked for.
+        Returns its result, or raises what it raised; raises StoppedError as soon as a stop is asked for. Where one was
+        asked for before, nothing is begun.
         """
+        if self:
+            raise self.error()
         result: Future[T] = Future()
         run = copy_context().run  # what is logged there is about the same
         threading.Thread(target=run, args=(_run, work, result), name="waited for", daemon=True).start()

@@ -152,6 +152,9 @@ class _Attempt:
         self._say(f"Sending {found.size:,} bytes.")
         self._stop.defer()  # a signal that raised where the program stands could be lost in a library
         number = self._intended(found)
+        if self._stop:
+            self._ledger.submissions.ended(number)
+            raise StoppedError(self._stop.error().exit_code - 128, "Stopped. Nothing was submitted.")
         upload = Upload(file, found.size, lambda done: self._went_out(done, found.size, shown))
         try:
             response = self._stop.wait_for(lambda: api.submit(self._order.github_repo, upload))

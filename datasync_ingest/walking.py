@@ -40,7 +40,7 @@ class Walking:
         """Returns how things stand when nothing is left to walk. Raises what ended a walk for good."""
         balance = Balance(Holdings(0, 0), None)
         while (plan := self._next()) is not None:
-            missing_before = self._so_far.missing
+            missing_before = self._so_far.missing if plan.is_new else None
             if self._walked(plan):
                 balance = self._balanced(plan)
                 self._remember(balance, missing_before)
@@ -75,11 +75,11 @@ class Walking:
         return False
 
     def _walk(self, plan: Plan) -> None:
-        self._is_again = plan.is_new and plan.walk.until is None and self._so_far.topped_up
+        self._is_again = plan.walk.until is None and (self._so_far.topped_up if plan.is_new else self._has_finished())
         if plan.is_new:
             self._ledger.begin(plan.walk)
         _log.info("walking: %s", plan.reason)
-        if self._is_again:
+        if self._is_again and plan.is_new:
             _log.info("this costs %s; --no-rewalk leaves it out", self._meter.cost_of_a_walk())
         self._meter.walk_begins(self._received(plan), top_up=plan.walk.until is not None)
         self._copier.follow(plan)
@@ -94,20 +94,29 @@ class Walking:
             walked=self._so_far.walked or (not top_up and (plan.is_new or self._meter.total_is_fresh)),
             topped_up=(self._so_far.topped_up or (top_up and plan.is_new)) and not self._must_top_up_again(),
             missing=balance.unexplained,
+            walked_anew=self._so_far.walked_anew or (not top_up and plan.is_new),
         )
+        if not balance.unexplained and self._ledger.fact(_FUTILE_FACT) is not None:
+            self._ledger.keep(**{_FUTILE_FACT: None})
         return balance
 
     def _must_top_up_again(self) -> bool:
         """Whether events have come since the walk read the newest one; not for ever, where some always do."""
         return self._meter.grown > 0 and self._top_ups < _MOST_TOP_UPS
 
-    def _remember(self, balance: Balance, missing_before: int) -> None:
-        """A walk over everything that left the books as short as before need not be made again unasked."""
-        if self._is_again and balance.unexplained and balance.unexplained == missing_before:
+    def _remember(self, balance: Balance, missing_before: int | None) -> None:
+        """A walk over everything that left the books as short as before need not be made again unasked.
+
+        `missing_before` is None for one that an earlier run began: then how it was is not known.
+        """
+        if self._is_again and balance.unexplained and missing_before in (None, balance.unexplained):
             self._ledger.keep(**{_FUTILE_FACT: balance.unexplained})
 
     def _is_futile(self, missing: int) -> bool:
         return bool(missing) and self._ledger.fact(_FUTILE_FACT) == missing
+
+    def _has_finished(self) -> bool:
+        return any(walk.state == FINISHED for walk in self._ledger.walks())
 
     def _end_what_is_over(self) -> None:
         """A walk whose last page was committed in the moment in which the last run died."""

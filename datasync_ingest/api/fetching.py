@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..activity import FETCHING, RATE_LIMIT, SERVER, Activity
-from ..errors import CursorExpiredError, EventUnreachableError, KeyRefusedError, NotTheApiError
+from ..errors import ApiUnreachableError, CursorExpiredError, EventUnreachableError, KeyRefusedError, NotTheApiError
 from ..log_lines import about
 from ..messages import PageAddress, PageId, RawPage
 from ..settings import Settings
@@ -26,8 +26,10 @@ from .patience import Trouble
 from .reading import envelope_of, page_of, said
 from .telling import Observe, Telling, nobody
 
+REFUSED_ABOVE = "refused_above"  # in the state that a run leaves to the next one
 START_PATIENCE_S = 30.0
 PAST_CACHE = 10  # other URLs for the same page that are tried to get past the server's cache
+LIMITED = 30  # 429s in a row, each waited for as it or the learned rate says: more than half an hour without headers
 DOUBTS = 2  # faults in a row of a cursor that may be dead, before a fresh request is spent on finding out
 # Page sizes to step down to when the server refuses a larger one; 100 is the API's own default.
 _LIMITS = (5000, 2000, 1000, 500, 200, 100)
@@ -51,6 +53,7 @@ class PageFetcher:
         observe: Observe = nobody,
     ) -> None:
         self.limit = settings.batch_size
+        self._refused_above: int | None = None  # events a page: the server refused every larger one that was tried
         self.activity = Activity(clock)
         self.pacer = Pacer(buffer=settings.rate_limit_buffer, clock=clock, jitter=jitter)
         self._settings = settings
@@ -64,6 +67,7 @@ class PageFetcher:
         self._narrowing = Narrowing()
         self._any_page = False
         self._past_cache = 0
+        self._limited = 0  # 429s in a row for the page under way
         self._probes = 0
 
     def stop(self) -> None:
@@ -77,14 +81,17 @@ class PageFetcher:
 
     def state(self, *, settled: bool) -> dict[str, Any]:
         """What the next run needs to know, as JSON values. `settled`: no request is under way."""
-        return {"pacer": self.pacer.state(), "limit": self.limit, "settled": settled}
+        return {"pacer": self.pacer.state(), REFUSED_ABOVE: self._refused_above, "settled": settled}
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
-        """Goes on where the `state` of an earlier run left the rate limit and the page size."""
-        if state is not None:
-            self.pacer.restore(state["pacer"], unseen=0 if state["settled"] else 1)
-            if state["limit"] < self.limit and state["limit"] in _LIMITS:
-                self.limit = state["limit"]
+        """Goes on where the `state` of an earlier run left the rate limit, with pages that the server takes."""
+        if state is None:
+            return
+        self.pacer.restore(state["pacer"], unseen=0 if state["settled"] else 1)
+        self._refused_above = state.get(REFUSED_ABOVE)
+        if self._refused_above is not None and self._refused_above < self.limit:
+            self.limit = self._refused_above
+            _log.info("the server has refused more than %d events a page before; --fresh tries again", self.limit)
 
     def fetch(self, address: PageAddress) -> RawPage:
         """Blocks until the whole page is there, waiting for the rate limit and for a server in trouble.
@@ -97,7 +104,7 @@ class PageFetcher:
             return self._fetch(address)
 
     def _fetch(self, address: PageAddress) -> RawPage:
-        self._past_cache = 0
+        self._past_cache = self._limited = 0
         self._telling.new_page()
         trouble, doubt = self._patience(), _Doubt()
         while True:
@@ -144,7 +151,7 @@ class PageFetcher:
         self._telling.identified(envelope.request_id)
         page = page_of(address, envelope, response.body, limit)
         self.cursors.issued(page.next_cursor, response.received_at, envelope.cursor_life_s)
-        if (left_s := self.cursors.left_s()) is not None:
+        if left_s := self.cursors.left_s():  # one that is dead by the clocks says that they differ, and no more
             self.pacer.ask_within(left_s / 2)
         return page
 
@@ -167,6 +174,13 @@ class PageFetcher:
             self.pacer.answered(response.headers, response.received_at)
             return response
         self.activity.count("429s")
+        self._limited += 1
+        if self._limited >= LIMITED:
+            raise ApiUnreachableError(
+                f"The API answered {self._limited} requests in a row for page {page} with 429, too many requests.",
+                hint="Its quota may be spent, or others use the same key. Run the same command again later; it goes on"
+                " from here.",
+            )
         wait_s = self.pacer.limited(response.headers, response.received_at)
         _log.warning("page %s: too many requests (429), going on in %s", page, show_seconds(wait_s))
         return None
@@ -208,7 +222,7 @@ class PageFetcher:
         if not smaller:
             return False
         _log.warning("the server refuses %d events a page (%s): asking for %d", self.limit, reason, smaller[0])
-        self.limit = smaller[0]
+        self.limit = self._refused_above = smaller[0]
         return True
 
     def _doubts(self, address: PageAddress, doubt: _Doubt, fault: Fault) -> bool:

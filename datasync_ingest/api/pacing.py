@@ -25,8 +25,8 @@ EPOCH_MS = 1e11  # ... and above this, in milliseconds
 ROUNDING_S = 1.0  # a server that rounds its reset down is up to a second early
 
 # Without headers the rate is learned: halved by a 429, then raised by every request that succeeds. Up to the rate that
-# led to the 429 by an eighth of what is missing, so that one that was no fault of the rate's costs a minute; beyond it
-# by a fiftieth, and at least by one request a minute for every fourth request.
+# led to the 429 by an eighth of what is missing, so that a single one that was no fault of the rate's costs some
+# answers; beyond it by a fiftieth, and at least by one request a minute for every fourth request.
 DECREASE = 0.5
 RECOVERY = 1 / 8
 INCREASE = 1 / 50
@@ -36,7 +36,8 @@ SLOWEST_PER_S = 1 / 60  # where nothing tells how long a cursor lives: two minut
 
 @dataclass(frozen=True, slots=True)
 class PacerState:
-    """What a restart needs to know. `turn_at` is wall-clock epoch seconds; `rate` is requests a second."""
+    """What a restart needs to know. `turn_at` and `not_before` are wall-clock epoch seconds; `rate`, which was learned,
+    and `ceiling`, which led to the last 429, are requests a second."""
 
     limit: int | None = None
     remaining: int | None = None
@@ -44,6 +45,8 @@ class PacerState:
     window_s: float | None = None
     rounding_s: float = 0.0
     rate: float | None = None
+    ceiling: float = 0.0
+    not_before: float | None = None
 
 
 class Pacer:
@@ -157,7 +160,16 @@ class Pacer:
         with self._lock:
             turn_at = None if self._turn_at is None else self._wall() + self._turn_at - self._clock()
             return asdict(
-                PacerState(self._limit, self._remaining, turn_at, self._window_s, self._rounding_s, self._rate)
+                PacerState(
+                    self._limit,
+                    self._remaining,
+                    turn_at,
+                    self._window_s,
+                    self._rounding_s,
+                    self._rate,
+                    self._ceiling,
+                    self._wall() + self._not_before - self._clock() if self._not_before > self._clock() else None,
+                )
             )
 
     def restore(self, saved: Mapping[str, Any], *, unseen: int) -> None:
@@ -165,7 +177,9 @@ class Pacer:
         state = PacerState(**saved)
         with self._lock:
             self._limit, self._window_s = state.limit, state.window_s
-            self._rounding_s, self._rate = state.rounding_s, state.rate
+            self._rounding_s, self._rate, self._ceiling = state.rounding_s, state.rate, state.ceiling
+            if state.not_before is not None:
+                self._not_before = self._clock() + min(state.not_before - self._wall(), RETRY_AFTER_CAP_S)
             if state.turn_at is None or state.remaining is None:
                 return
             left_s = state.turn_at - self._wall()

@@ -24,6 +24,15 @@ _INSERT_PAGE = f"""
 _SELECT_PAGES = f"SELECT {KNOWN}, inserted, already_there, rejected, repaired FROM pages"  # noqa: S608
 _SELECT_KNOWN = f"SELECT {KNOWN} FROM pages WHERE walk = ? UNION ALL SELECT {KNOWN} FROM spool WHERE walk = ?"  # noqa: S608
 
+# Where the newest event has no usable id, or its page is in the spool: the first position that there is will do.
+_FIND_HEAD = """
+    UPDATE walks SET head = (
+        SELECT coalesce(first_position, last_position) FROM (
+            SELECT sequence, first_position, last_position FROM pages WHERE walk = :walk
+            UNION ALL SELECT sequence, first_position, last_position FROM spool WHERE walk = :walk
+        ) WHERE coalesce(first_position, last_position) IS NOT NULL ORDER BY sequence LIMIT 1
+    ) WHERE walk = :walk AND head IS NULL
+"""
 _ADOPT_HEADS = """
     UPDATE walks SET head = (SELECT first_position FROM pages WHERE pages.walk = walks.walk AND sequence = 0)
     WHERE head IS NULL
@@ -282,3 +291,4 @@ def _enter(connection: Transaction, walk: Walk) -> None:
 
 def _end(connection: Transaction, walk: str, state: str) -> None:
     connection.execute("UPDATE walks SET state = ?, ended_at = ? WHERE walk = ?", (state, time.time(), walk))
+    connection.execute(_FIND_HEAD, {"walk": walk})

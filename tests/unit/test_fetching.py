@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from datasync_ingest.api import cursors
 from datasync_ingest.api.client import Response
 from datasync_ingest.api.fetching import PageFetcher
 from datasync_ingest.api.outcomes import Fault, Outcome, TooLarge, outcome_of
-from datasync_ingest.errors import CursorExpiredError, EventUnreachableError, NotTheApiError
+from datasync_ingest.errors import ApiUnreachableError, CursorExpiredError, EventUnreachableError, NotTheApiError
 from datasync_ingest.messages import PageAddress, PageId, RawPage, RequestEnded
 from datasync_ingest.plan import from_the_start
 from datasync_ingest.settings import Settings
@@ -159,6 +160,44 @@ def test_a_request_without_an_answer_is_told_without_a_status() -> None:
         (None, "fault", "connection reset"),
         (200, "page", ""),
     ]
+
+
+def test_a_key_that_is_answered_with_429_alone_ends_the_run() -> None:
+    refusal: dict[str, Any] = {"Retry-After": "1"}
+    server = Server(lambda server, limit, page, cursor: server.response(429, **refusal))
+    with pytest.raises(ApiUnreachableError, match="30 requests in a row"):
+        server.fetch(None)
+    assert len(server.asked) == 30
+
+
+# --- page sizes ---
+
+
+def refuses_above(most: int) -> Misbehaviour:
+    def misbehaves(server: Server, limit: int, page: range, cursor: str | None) -> Response | None:
+        return server.response(400, b'{"error": "limit too large"}') if limit > most else None
+
+    return misbehaves
+
+
+def test_a_page_size_that_the_user_chose_is_not_the_next_runs() -> None:
+    server = Server()
+    server.fetch(None)
+    state = server.fetcher.state(settled=True)
+    later = PageFetcher(Settings(batch_size=5000), client=server)  # type: ignore[arg-type]
+    later.restore(state)
+    assert later.limit == 5000
+
+
+def test_a_page_size_that_the_server_refused_is_remembered_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(refuses_above(1000))
+    server.fetcher.limit = 5000
+    server.fetch(None)
+    assert [limit for limit, _ in server.asked] == [5000, 2000, 1000]
+    later = PageFetcher(Settings(batch_size=5000), client=server)  # type: ignore[arg-type]
+    later.restore(server.fetcher.state(settled=True))
+    assert later.limit == 1000
+    assert "refused more than 1000 events a page before" in caplog.text
 
 
 # --- dead cursors ---

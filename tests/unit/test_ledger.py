@@ -104,6 +104,21 @@ def test_counts_of_marked_pages_are_taken_over_from_the_database(tmp_path: Path)
         assert [page.counts for page in ledger.pages()] == [Counts(5, 4, 1, 0, 1), Counts(5, 3, 1, 1, 2)]
 
 
+@pytest.mark.parametrize("newest", ["rejected", "poisoned"])
+def test_a_walk_that_ended_has_a_head_whatever_became_of_its_newest_event(newest: str, tmp_path: Path) -> None:
+    nameless = dataclasses.replace(raw_page(0), first=None)
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        ledger.begin(WALK)
+        if newest == "poisoned":
+            ledger.spool.set_aside(nameless, "workers died")
+        else:
+            ledger.complete(nameless, receipt(0))
+        ledger.complete(raw_page(1), receipt(1))
+        ledger.end("w1", "finished")
+        (walk,) = ledger.walks()
+    assert walk.head == nameless.last
+
+
 def test_facts_are_kept_by_name(tmp_path: Path) -> None:
     with Ledger.open(tmp_path, purpose="test") as ledger:
         assert ledger.fact("total") is None

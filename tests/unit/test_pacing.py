@@ -256,6 +256,17 @@ def test_a_refusal_that_was_no_fault_of_the_rates_costs_a_few_answers() -> None:
     assert 5 < answers < 40, "and it had been as fast as ten a second"
 
 
+def test_a_restart_goes_on_waiting_as_a_429_without_rate_headers_said() -> None:
+    clock = Clock()
+    before = pacer(clock)
+    before.started()
+    before.limited({"Retry-After": "40"}, clock.now)
+    after = pacer(clock)
+    clock.now += 10
+    after.restore(before.state(), unseen=0)
+    assert after.wait_s() == pytest.approx(30)
+
+
 def test_no_learned_rate_lets_a_cursor_die() -> None:
     clock = Clock()
     subject = pacer(clock)

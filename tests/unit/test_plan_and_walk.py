@@ -16,6 +16,7 @@ from datasync_ingest.plan import (
     ACTIVE,
     FINISHED,
     SUPERSEDED,
+    TOPPED_UP,
     Plan,
     Rewalk,
     SoFar,
@@ -287,13 +288,14 @@ NEXT = [
     ([FINISHED_WALK], SHORT, Rewalk.IF_SHORT, "7 events are missing: everything once more"),
     ([FINISHED_WALK], SHORT, Rewalk.NEVER, None),
     ([FINISHED_WALK], TOPPED, Rewalk.ALWAYS, "everything once more"),
-    ([FINISHED_WALK], SoFar(walked=True), Rewalk.ALWAYS, None),
+    ([FINISHED_WALK], SoFar(walked=True), Rewalk.ALWAYS, "everything once more"),
+    ([FINISHED_WALK], SoFar(walked=True, walked_anew=True), Rewalk.ALWAYS, None),
     ([FINISHED_WALK], SoFar(walked=True), Rewalk.IF_SHORT, None),
     ([FINISHED_WALK], SoFar(walked=True, missing=3), Rewalk.IF_SHORT, "what is new"),
     ([FINISHED_WALK], SoFar(walked=True, topped_up=True, missing=3), Rewalk.IF_SHORT, None),
     ([FINISHED_WALK, WALK], FRESH, Rewalk.IF_SHORT, "walk 7d1f from its start"),
     ([FINISHED_WALK, EXPIRED_WALK], FRESH, Rewalk.IF_SHORT, "what is new"),
-    ([EMPTY_WALK], FRESH, Rewalk.IF_SHORT, "there was no event at the last run"),
+    ([EMPTY_WALK], FRESH, Rewalk.IF_SHORT, "no event tells where the last walk began"),
     ([EMPTY_WALK], SoFar(walked=True), Rewalk.IF_SHORT, None),
 ]
 
@@ -334,7 +336,7 @@ def pages_of(walk: str, first: int, length: int, sequences: Sequence[int], *, af
             CompletedPage(
                 PageId(walk, sequence),
                 cursor=None if before is None else f"c{at + 1}",
-                next_cursor=f"c{at}",
+                next_cursor=None if sequence == length - 1 else f"c{at}",
                 ends_walk=sequence == length - 1,
                 limit=1,
                 received=1,
@@ -345,6 +347,12 @@ def pages_of(walk: str, first: int, length: int, sequences: Sequence[int], *, af
             )
         )
     return found
+
+
+def top_up_of(walk: str, first: int, length: int):
+    """Pages of a walk that ended above the oldest event."""
+    pages = pages_of(walk, first, first, range(length))
+    return [*pages[:-1], dataclasses.replace(pages[-1], ends_walk=True)]
 
 
 def at(place: int) -> Position:
@@ -405,3 +413,27 @@ def test_a_walk_that_was_asked_for_says_so_and_not_that_anything_is_missing() ->
     plan = next_plan(walks, lambda _: [], SoFar(topped_up=True), Rewalk.ALWAYS)
     assert plan is not None
     assert plan.reason == "everything once more, as --rewalk says"
+
+
+def test_a_rebuilt_walk_with_a_hole_below_a_finished_top_up_is_gone_on_with() -> None:
+    holed = pages_of("holed", 10, 10, [0, *range(2, 10)])
+    top_up = [
+        dataclasses.replace(page, ends_walk=page.page.sequence == 2) for page in pages_of("top", 12, 12, range(3))
+    ]
+    walks = rebuilt([*holed, *top_up], [])
+    assert [(walk.walk, walk.state, walk.until) for walk in walks] == [
+        ("holed", ACTIVE, None),
+        ("top", TOPPED_UP, None),
+    ]
+    plan = next_plan(walks, lambda walk: holed if walk == "holed" else top_up, SoFar())
+    assert plan is not None
+    assert (plan.walk.walk, plan.sequence) == ("holed", 1)
+    assert superseded(walks) == []
+
+
+def test_a_rebuilt_top_up_that_came_down_to_a_finished_walk_is_finished() -> None:
+    top_up = [
+        dataclasses.replace(page, ends_walk=page.page.sequence == 2) for page in pages_of("top", 12, 12, range(3))
+    ]
+    walks = rebuilt([*pages_of("full", 10, 10, range(10)), *top_up], [])
+    assert [(walk.walk, walk.state) for walk in walks] == [("full", FINISHED), ("top", FINISHED)]

@@ -69,5 +69,13 @@ def test_a_stop_leaves_behind_what_blocks(stop: StopRequest) -> None:
     assert time.monotonic() - began < 30
 
 
+def test_after_a_stop_nothing_is_begun(stop: StopRequest) -> None:
+    begun: list[int] = []
+    stop.received(signal.SIGINT, None)
+    with pytest.raises(StoppedError):
+        stop.wait_for(lambda: begun.append(1))
+    assert begun == []
+
+
 def _raise(error: Exception) -> None:
     raise error
