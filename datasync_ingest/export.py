@@ -100,10 +100,14 @@ def _events(ledger: Ledger, conninfo: str, say: Callable[[str], None], *, incomp
             hint="Run bin/ingest again; it goes on from where it ended. --incomplete writes what there is.",
         )
     if events < total and not incomplete:
+        explained = total - events <= balance.holdings.rejected
         raise IncompleteError(
             f"The table holds {events:,} events and the API has {total:,}: {total - events:,} are missing"
             f" ({balance.holdings.rejected:,} were rejected). No file was written.",
-            hint="Run bin/ingest again; it goes on from where it ended. --incomplete writes what there is.",
+            hint="Those have no usable id, and bin/ingest cannot bring them: they are in the table rejected_events."
+            " --incomplete writes the others."
+            if explained
+            else "Run bin/ingest again; it goes on from where it ended. --incomplete writes what there is.",
         )
     return events
 

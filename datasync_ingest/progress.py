@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TextIO
 
@@ -171,33 +171,28 @@ def display(style: str, stream: TextIO | None = None, *, log_format: str = "text
     return JsonLines(stream) if style == "json" or (style, log_format) == ("auto", "json") else Lines(stream)
 
 
-@contextmanager
-def export_bar(stream: TextIO) -> Iterator[Callable[[int, int], None]]:
-    """A bar for a file of lines, on a terminal only; yields what to call with (done, total)."""
-    bar: tqdm[Any] = tqdm(total=0, unit=" IDs", file=stream, disable=not stream.isatty(), dynamic_ncols=True)
+def export_bar(stream: TextIO) -> AbstractContextManager[Callable[[int, int], None]]:
+    """A bar for a file of lines, see `_late_bar`."""
+    return _late_bar(stream, unit=" IDs")
 
-    def shown(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
 
-    with bar:
-        yield shown
+def upload_bar(stream: TextIO) -> AbstractContextManager[Callable[[int, int], None]]:
+    """A bar for bytes that go out, see `_late_bar`."""
+    return _late_bar(stream, unit="B", unit_scale=True)
 
 
 @contextmanager
-def upload_bar(stream: TextIO) -> Iterator[Callable[[int, int], None]]:
-    """A bar for bytes that go out, on a terminal only; yields what to call with (done, total).
+def _late_bar(stream: TextIO, **look: Any) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal only; yields what to call with (done, total).
 
-    It appears with the first call, so that questions can be asked before.
+    It appears with the first call, so that there is none where nothing is begun, and questions can be asked before.
     """
     bar: tqdm[Any] | None = None
 
     def shown(done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(
-                total=total, unit="B", unit_scale=True, file=stream, disable=not stream.isatty(), dynamic_ncols=True
-            )
+            bar = tqdm(total=total, file=stream, disable=not stream.isatty(), dynamic_ncols=True, **look)
         bar.update(done - bar.n)
         if done == total:
             bar.close()

@@ -242,6 +242,9 @@ def test_damaged_events_still_arrive_with_their_ids(
     rejected = database.value("SELECT count(*) FROM rejected_events")
     assert len(database.ids()) + rejected == len(truth)
     assert set(database.ids()) <= set(truth)
+    ended = workplace.run("export-ids")
+    assert ended.code == (5 if rejected else 0)
+    assert ("bin/ingest cannot bring them" in ended.err) == (rejected > 0)
 
 
 @pytest.mark.parametrize(
