@@ -162,6 +162,7 @@ def test_a_service_is_the_command_of_its_name_on_the_database_of_the_compose_fil
     service = SERVICES[name]
     entrypoint = service.get("entrypoint", DOCKERFILE.stages[-1].last("ENTRYPOINT").words)
     assert entrypoint == [f"datasync-{name}"]
+    assert f"    datasync-{name} = " in (TOP / "setup.cfg").read_text(encoding="utf-8")
     assert service["env_file"] == [{"path": "../.env", "required": False}]
     assert service["depends_on"] == {"database": {"condition": "service_healthy"}}
     assert "work:/work" in service["volumes"]
