@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from . import errors
 from .api.fetching import PageFetcher
-from .errors import ConfigurationError, IngestError, WorkerFailedError
+from .asking import Question
+from .errors import ConfigurationError, IngestError, StoppedError, WorkerFailedError
 from .feeding import Feeder
 from .ledger import Ledger
 from .log_lines import about, note
@@ -33,7 +35,11 @@ _log = logging.getLogger(__name__)
 
 
 class Copier:
-    """Moves values between rooms that its caller opened and will close; `close` ends what it has begun itself."""
+    """Moves values between rooms that its caller opened and will close; `close` ends what it has begun itself.
+
+    `after_trouble` may block: it is called in a thread of its own, and what it raises ends the run. Only an end for
+    another reason leaves a call behind.
+    """
 
     def __init__(
         self,
@@ -61,7 +67,7 @@ class Copier:
         self._stop = stop
         self._wake = wake
         self._in_trouble = in_trouble
-        self._after_trouble = after_trouble
+        self._after_trouble = Question(after_trouble)
         self._observer = observer
         self._feeder = Feeder(
             pool,
@@ -78,7 +84,7 @@ class Copier:
         the ledger.
 
         A page that no worker survived is set aside in the spool. Raises what ended the walk (its pages are committed
-        first), what a worker failed with, or StoppedError.
+        first), what a worker or `after_trouble` failed with, or StoppedError.
         """
         self._work_off(follow(plan, self._fetcher, self._renewal))
         self._ledger.end(plan.walk.walk, FINISHED)
@@ -87,7 +93,7 @@ class Copier:
         self._walk = walk = WalkThread(pages, self._fetcher.activity, self._wake)
         walk.start()
         stop_at: float | None = None
-        while not (walk.ended and self._feeder.idle):
+        while not (walk.ended and self._feeder.idle and not self._after_trouble.is_open):
             if self._stop and stop_at is None:
                 stop_at = self._begin_to_stop()
             if stop_at is not None and (self._stop.urgent or time.monotonic() > stop_at):
@@ -123,6 +129,8 @@ class Copier:
                 _log.info("%d fetched pages were put into the spool; the next run writes them", count)
 
     def _step(self, walk: WalkThread) -> None:
+        with suppress(StoppedError):  # it has seen the stop that this loop sees, too: first the grace
+            self._after_trouble.look()
         self._feeder.refill()
         if walk.has_page and self._feeder.takes(walk.waited_s):
             self._remember(settled=False)  # before the next request: after a kill at most that one is not recorded
@@ -160,7 +168,7 @@ class Copier:
     def _handle(self, message: WorkerMessage) -> None:
         if isinstance(message, Receipt):
             if self._meter.database_trouble and not self._stop:
-                self._after_trouble()
+                self._after_trouble.put()
             self._received(message)
         elif isinstance(message, Waiting):
             if message.cause != self._meter.database_trouble:

@@ -16,10 +16,10 @@ from .files import whole_file, write_all
 from .ledger import Ledger
 from .plan import ACTIVE, FINISHED
 from .postgres.database import database
-from .postgres.ids import copy_ids
+from .postgres.ids import ids
 from .postgres.source import SourceDatabase
 from .settings import Settings
-from .stopping import Wake, stop_on_signals
+from .stopping import StopRequest, Wake, stop_on_signals
 
 PATIENCE_S = 30.0
 
@@ -71,14 +71,16 @@ def export_ids(
     """
     with ExitStack() as opened:
         wake = opened.enter_context(closing(Wake()))
-        opened.enter_context(stop_on_signals(wake))
+        stop = opened.enter_context(stop_on_signals(wake))
         ledger = opened.enter_context(Ledger.open(settings.data_dir, purpose="bin/export-ids"))
         conninfo = opened.enter_context(database(settings, say=say)).conninfo.reveal()
-        events = _events(ledger, conninfo, say, incomplete=incomplete)
+        events = _events(ledger, conninfo, stop, say, incomplete=incomplete)
 
         def copy(file: BinaryIO) -> _Output:
             output = _Output(file, lambda done: shown(done, events))
-            copy_ids(conninfo, output.take, patience_s=PATIENCE_S, waiting=say)
+            with closing(ids(conninfo, patience_s=PATIENCE_S, waiting=say)) as blocks:
+                for block in blocks:
+                    output.take(block)
             return output
 
         output = copy(sys.stdout.buffer) if target == "-" else _to_file(Path(target), copy)
@@ -87,11 +89,11 @@ def export_ids(
         return export
 
 
-def _events(ledger: Ledger, conninfo: str, say: Callable[[str], None], *, incomplete: bool) -> int:
+def _events(ledger: Ledger, conninfo: str, stop: StopRequest, say: Callable[[str], None], *, incomplete: bool) -> int:
     """The number of events in the table, which must not be fewer than the API's total unless `incomplete`."""
     if ledger.fact("source") is None:
         raise IncompleteError("Nothing was ingested into this data directory yet.", hint="Run bin/ingest first.")
-    with SourceDatabase(conninfo, patience_s=PATIENCE_S, waiting=say) as source:
+    with SourceDatabase(conninfo, patience_s=PATIENCE_S, waiting=say, waits=stop.wait_for) as source:
         balance = Balance(source.holdings(), ledger.fact("total"))
     events, total = balance.holdings.events, balance.total or 0
     if balance.total is None and not incomplete and (reason := _unfinished(ledger)):

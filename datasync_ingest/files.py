@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,25 +20,41 @@ _MODE = 0o644
 def whole_file(path: Path, *, room: str) -> Iterator[BinaryIO]:
     """Yields a file that is put in the place of `path`, synced, when the block ends well, and else is gone.
 
+    A link stays and what it names is replaced; a device or a pipe stays too, and is written to as the block goes.
     `room` says how much it takes. Raises DiskFullError, ConfigurationError.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))
     try:
-        try:
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync_directory(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with path.open("wb") if _is_special(path) else _put_in_place(target) as file:
+            yield file
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(f"No room for {path}.", hint=f"Make room ({room}) and run it again.") from None
         raise ConfigurationError(
             f"{path} cannot be written: {error.strerror}.", hint="Name another file with -o."
         ) from None
+
+
+def _is_special(path: Path) -> bool:
+    """Whether there is something that is no regular file, at the end of all links."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _put_in_place(path: Path) -> Iterator[BinaryIO]:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_all(file: BinaryIO, block: bytes) -> None:

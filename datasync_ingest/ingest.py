@@ -70,7 +70,7 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         enter(about(run=ending.run))
         enter(_announced(ending, settings))
         history = enter(History(ledger, ending.run, hide=partial(mask, settings=settings)))
-        served = enter(database(settings, say=_log.info))
+        served = enter(database(settings, say=_log.info, urgent=lambda: stop.urgent))
         source = enter(_source(served, settings, stop))
         holdings = _reconciled(settings, intent, ledger, source)
         observer = Observers([history, *observers])

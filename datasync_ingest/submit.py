@@ -54,7 +54,7 @@ def submit(
         with _nothing_sent_yet():
             file, found = enter(opened(order.path))
             held = _Held(settings, order, say)
-            held.settle(_against(settings, ledger, found, say))
+            held.settle(_against(settings, ledger, found, stop, say))
             key_clock = _first_call(settings, ledger, say)
             listing = held.listing(api)
             earlier = reminders(found, _own(settings, ledger), key_clock.first_used_at or 0.0)
@@ -196,21 +196,21 @@ def _stoppable() -> Iterator[StopRequest]:
         yield stop
 
 
-def _against(settings: Settings, ledger: Ledger, found: IdFile, say: Say) -> list[str]:
+def _against(settings: Settings, ledger: Ledger, found: IdFile, stop: StopRequest, say: Say) -> list[str]:
     known = ledger.fact("source")
-    against = objections(found, ledger.submissions.last_export(), _balance(settings, ledger, say))
+    against = objections(found, ledger.submissions.last_export(), _balance(settings, ledger, stop, say))
     if known not in (None, settings.source):
         against.append(f"The events are from {known}, and the submission would go to {settings.source}.")
     return against
 
 
-def _balance(settings: Settings, ledger: Ledger, say: Say) -> Balance | None:
+def _balance(settings: Settings, ledger: Ledger, stop: StopRequest, say: Say) -> Balance | None:
     """The table against the API's total; the database is let go before anybody is asked or anything is sent."""
     if ledger.fact("source") is None:
         return None
     with (
         database(settings, say=say) as served,
-        SourceDatabase(served.conninfo.reveal(), patience_s=PATIENCE_S, waiting=say) as source,
+        SourceDatabase(served.conninfo.reveal(), patience_s=PATIENCE_S, waiting=say, waits=stop.wait_for) as source,
     ):
         return Balance(source.holdings(), ledger.fact("total"))
 

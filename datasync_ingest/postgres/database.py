@@ -28,8 +28,10 @@ class Database:
 
 
 @contextmanager
-def database(settings: Settings, *, say: Callable[[str], None]) -> Iterator[Database]:
-    """Yields a database that works while the block runs.
+def database(
+    settings: Settings, *, say: Callable[[str], None], urgent: Callable[[], bool] = lambda: False
+) -> Iterator[Database]:
+    """Yields a database that works while the block runs; as soon as it is `urgent`, nothing waits for its end.
 
     Raises EmbeddedPostgresError where the embedded server cannot be had; a named database is not touched here.
     """
@@ -37,5 +39,5 @@ def database(settings: Settings, *, say: Callable[[str], None]) -> Iterator[Data
         yield Database(settings.database, revive=lambda: None)
         return
     forget_libpq_environment()
-    with embedded_server(embedded_directory(settings), say=say) as server:
+    with embedded_server(embedded_directory(settings), say=say, urgent=urgent) as server:
         yield Database(Secret(server.conninfo), revive=server.revive)

@@ -15,6 +15,9 @@ from .accounts import server_account, signals_deferred
 from .folders import locked, server_home
 from .server import Server
 
+_POLL_S = 0.1
+_GIVE_UP_S = 2.0  # for a start that is given up: longer than the launch of a process takes
+
 
 class EmbeddedServer:
     """The server while it is used; `conninfo` is libpq's."""
@@ -26,6 +29,7 @@ class EmbeddedServer:
         self._say = say
         self._reviving: threading.Thread | None = None
         self._is_closed = False
+        self._is_given_up = False
         self._asking = threading.Lock()
 
     def revive(self) -> None:
@@ -34,25 +38,39 @@ class EmbeddedServer:
         Any thread may ask for it; after `close` nothing happens.
         """
         with self._asking:
-            if not self._is_closed and (self._reviving is None or not self._reviving.is_alive()):
+            if not self._is_closed and not self._is_reviving:
                 self._reviving = threading.Thread(target=self._start_again, name="revive PostgreSQL", daemon=True)
                 self._reviving.start()
 
-    def close(self) -> None:
-        """Waits for what `revive` began, and lets nothing more begin."""
+    def close(self, urgent: Callable[[], bool] = lambda: False) -> None:
+        """Waits for what `revive` began, until it is `urgent`, and lets nothing more begin."""
         with self._asking:
             self._is_closed = True
-        self.settle()
+        self.settle(urgent)
 
-    def settle(self) -> None:
-        """Waits for what `revive` began."""
+    def settle(self, urgent: Callable[[], bool] = lambda: False) -> None:
+        """Waits for what `revive` began, until it is `urgent`."""
+        while self._is_reviving and not urgent():
+            self._let_revive(_POLL_S)
+
+    def stop(self) -> None:
+        """Gives up what `revive` began, and tells the server to stop; waits for a moment at most."""
+        self._is_closed = self._is_given_up = True
+        self._let_revive(_GIVE_UP_S)
+        self._server.stop()
+
+    @property
+    def _is_reviving(self) -> bool:
+        return self._reviving is not None and self._reviving.is_alive()
+
+    def _let_revive(self, seconds: float) -> None:
         if self._reviving is not None:
-            self._reviving.join()
+            self._reviving.join(seconds)
 
     def _start_again(self) -> None:
         try:
             with locked(self._home / "lock"):
-                self._server.start(self._say)
+                self._server.start(self._say, given_up=lambda: self._is_given_up)
         except (IngestError, OSError) as error:
             self._say(f"the embedded PostgreSQL could not be started again: {error}")
 
@@ -65,11 +83,14 @@ def embedded_postgres(directory: Path, *, say: Callable[[str], None]) -> Iterato
 
 
 @contextmanager
-def embedded_server(directory: Path, *, say: Callable[[str], None]) -> Iterator[EmbeddedServer]:
+def embedded_server(
+    directory: Path, *, say: Callable[[str], None], urgent: Callable[[], bool] = lambda: False
+) -> Iterator[EmbeddedServer]:
     """Starts or joins the server whose data belongs to `directory`, made when missing.
 
     On leaving, however that comes about, the server is stopped if nobody else uses it. What a process that was killed
-    leaves running is adopted by the next user. The caller's environment must be free of libpq's variables.
+    leaves running is adopted by the next user. As soon as it is `urgent`, nobody waits for its end any more.
+    The caller's environment must be free of libpq's variables.
     Raises EmbeddedPostgresError, DataDirectoryError, DiskFullError.
     """
     with _named_errors(directory):
@@ -86,22 +107,22 @@ def embedded_server(directory: Path, *, say: Callable[[str], None]) -> Iterator[
                 server.start(say)
             yield running
         finally:
-            running.close()
             try:
-                last = _leave(users, server)
+                running.close(urgent)
+                last = _leave(users, running)
             except BaseException:  # a second signal, which may have come before anything was done
-                _leave(users, server)
+                _leave(users, running)
                 raise
             if last:
-                server.wait_for_end()
+                server.wait_for_end(urgent)
 
 
-def _leave(users: IO[str], server: Server) -> bool:
+def _leave(users: IO[str], running: EmbeddedServer) -> bool:
     """Tells the server to stop if nobody else uses it, and returns whether that is so."""
     with signals_deferred():
         last = _is_last(users)
         if last:
-            server.stop()
+            running.stop()
     return last
 
 

@@ -22,6 +22,7 @@ from .programs import MAJOR_VERSION, programs
 
 START_TIMEOUT_S = 120  # recovery after a crash replays up to max_wal_size
 STOP_TIMEOUT_S = 60
+_URGENT_STOP_S = 2  # for a server that was told to end at once
 _CONNECT_TIMEOUT_S = 10
 _POLL_S = 0.02
 _ORPHANS_S = 15  # after a crash: the old server's processes hold its memory until they notice that it is gone
@@ -74,14 +75,17 @@ class Server:
     def conninfo(self) -> str:
         return conninfo_of(self._sockets)
 
-    def start(self, say: Callable[[str], None]) -> None:
-        """Returns when the server takes connections; one that is left from a killed run is adopted."""
+    def start(self, say: Callable[[str], None], *, given_up: Callable[[], bool] = lambda: False) -> None:
+        """Returns when the server takes connections; one that is left from a killed run is adopted.
+
+        Also returns, and launches nothing more, when it is `given_up`: what it has launched by then can be stopped.
+        """
         self._set_up_once(say)
         began = time.monotonic()
         relaunch_until = began + (_ORPHANS_S if self._pid_file.exists() else 0)
         launched = False
         self._process = living_postmaster(self._data)
-        while not self._answers():
+        while not self._answers() and not given_up():
             now = time.monotonic()
             if not lives(self._process):
                 if launched and now > relaunch_until:
@@ -99,12 +103,15 @@ class Server:
         self._send(signal.SIGTERM)  # ends one that has just been started and does not listen to SIGINT yet
         self._send(signal.SIGINT)
 
-    def wait_for_end(self) -> None:
-        """Returns when the server that was told to stop has ended; an exception leaves it stopping by itself."""
-        for signum in (signal.SIGINT, signal.SIGQUIT):  # with a checkpoint; at once, if that takes too long
-            deadline = time.monotonic() + STOP_TIMEOUT_S
+    def wait_for_end(self, urgent: Callable[[], bool] = lambda: False) -> None:
+        """Returns when the server that was told to stop has ended; an exception leaves it stopping by itself.
+
+        As soon as it is `urgent`, the server is told to end at once, and hardly waited for: its next start recovers.
+        """
+        for signum, urgent_s in ((signal.SIGINT, 0), (signal.SIGQUIT, _URGENT_STOP_S)):  # with a checkpoint; at once
+            began = time.monotonic()
             self._send(signum)
-            while lives(self._process) and time.monotonic() < deadline:
+            while lives(self._process) and time.monotonic() < began + (urgent_s if urgent() else STOP_TIMEOUT_S):
                 time.sleep(_POLL_S)
 
     def _send(self, signum: signal.Signals) -> None:

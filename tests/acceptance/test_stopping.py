@@ -125,6 +125,31 @@ def test_a_stop_is_seen_while_the_database_does_not_answer(
     require_exact(workplace, database, api)
 
 
+@pytest.mark.parametrize(
+    "words", [("export-ids",), ("submit", "--yes", "--github-repo", "https://github.com/me/repo")], ids=lambda w: w[0]
+)
+def test_a_stop_of_what_comes_after_a_run_is_seen_while_the_database_does_not_answer(
+    words: tuple[str, ...], simulator: Start, workplace: Workplace, database: Database
+) -> None:
+    api = simulator(events=500)
+    workplace.ingest(API_BASE_URL=api.url)
+    assert workplace.run("export-ids").code == 0
+    file = workplace.directory / "event_ids.txt"
+    before = file.stat()
+    with closing(psycopg2.connect(database.conninfo)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE ingested_events IN ACCESS EXCLUSIVE MODE")
+        process = workplace.start(*words, API_BASE_URL=api.url)
+        until(partial(waiting_backends, database), what="a command that waits for the database")
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=50)
+    assert process.returncode == 130, err
+    assert time.monotonic() - began < 10, "PostgreSQL's lock_timeout is 60 s"
+    assert "Traceback" not in err
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert list(workplace.directory.glob("*.tmp")) == []
+
+
 def test_a_second_signal_ends_it_at_once_and_still_loses_nothing(
     simulator: Start, workplace: Workplace, database: Database
 ) -> None:

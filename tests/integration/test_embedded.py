@@ -22,8 +22,9 @@ import pytest
 from datasync_ingest.errors import DataDirectoryError, DiskFullError, EmbeddedPostgresError
 from datasync_ingest.postgres import folders
 from datasync_ingest.postgres.accounts import Account, server_account
-from datasync_ingest.postgres.embedded import embedded_postgres
+from datasync_ingest.postgres.embedded import EmbeddedServer, embedded_postgres, embedded_server
 from datasync_ingest.postgres.programs import programs
+from datasync_ingest.postgres.server import Server
 from tests.disks import fill, small_disk
 from tests.harness import alive, until
 from tests.servers import PACKAGES, EmbeddedUser, query, reachable_folder
@@ -269,6 +270,52 @@ def test_a_signal_in_the_middle_of_a_start_leaves_nothing_behind(moment: str, pl
     assert not list((place / "db").glob("server/data.new.*"))
     with embedded_postgres(place / "db", say=print) as conninfo:
         assert query(conninfo, "SELECT 1") == 1
+
+
+def test_an_urgent_end_does_not_wait_for_a_server_that_does_not_stop(old_place: Path) -> None:
+    with embedded_server(old_place / "db", say=print, urgent=lambda: True) as running:
+        query(running.conninfo, "CREATE TABLE kept AS SELECT 7 AS n")
+        server = postmaster(old_place / "db" / "server")
+        server.suspend()
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+    server.resume()
+    until(lambda: not alive([server]), what="the end of the server that was told to stop")
+    with embedded_postgres(old_place / "db", say=print) as conninfo:
+        assert query(conninfo, "SELECT n FROM kept") == 7
+
+
+def test_an_urgent_end_gives_up_a_start_after_a_crash_and_leaves_nothing_behind(
+    old_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with embedded_server(old_place / "db", say=print, urgent=lambda: True) as running:
+        before = postmaster(old_place / "db" / "server")
+        monkeypatch.setattr(Server, "_answers", lambda _: False)  # as while it recovers
+        kill(before)
+        running.revive()
+        until(lambda: another_than(before, old_place / "db" / "server"), what="a server that starts")
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+    until(lambda: not running_in(old_place), what="the end of what had been started")
+
+
+def test_a_signal_in_the_wait_for_a_start_after_a_crash_leaves_nothing_behind(
+    old_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EmbeddedServer, "settle", interrupted)
+    with pytest.raises(KeyboardInterrupt), embedded_server(old_place / "db", say=print):
+        server = postmaster(old_place / "db" / "server")
+    until(lambda: not alive([server]), what="the end of the server")
+
+
+def another_than(server: psutil.Process, home: Path) -> bool:
+    """Whether a server lives there that is not this one."""
+    with suppress(OSError, IndexError, ValueError, psutil.Error):
+        return postmaster(home) != server
+    return False
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])

@@ -52,6 +52,7 @@ class Program(threading.Thread):
         self.pool = ModelPool(database, self._next_step)
         self.stop: StopRequest | None = None
         self.spooled: Callable[[RawPage], object] = lambda page: page
+        self.after_trouble: Callable[[], None] = lambda: None
         self.crash_in: int | None = None  # moments before and after the sidecar's transactions from now
         self._folder, self._api, self._database, self._clock = folder, api, database, clock
         self._steps: queue.Queue[Step] = queue.Queue()
@@ -125,7 +126,7 @@ class Program(threading.Thread):
                 stop=self.stop,
                 wake=wake,
                 in_trouble=lambda: None,
-                after_trouble=lambda: None,
+                after_trouble=self.after_trouble,
             )
             enter(closing(copier))
             ledger.spool.retry_poisoned()

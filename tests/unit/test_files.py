@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,52 @@ def test_a_file_is_whole_or_as_it_was_before(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be written"), whole_file(tmp_path / "no" / "x", room=""):
         raise AssertionError("there is no file to write to")
+
+
+def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "ids.txt"
+    link.symlink_to(Path("there", "real.txt"))
+    for content in (b"first", b"second"):  # the first time it names nothing yet
+        with whole_file(link, room="nothing") as file:
+            file.write(content)
+        assert link.is_symlink()
+        assert (tmp_path / "there" / "real.txt").read_bytes() == content
+    assert len(list((tmp_path / "there").iterdir())) == 1
+
+
+def test_a_device_stays_a_device(tmp_path: Path) -> None:
+    link = tmp_path / "null"  # of a name that may be replaced without harm
+    link.symlink_to("/dev/null")
+    with whole_file(link, room="nothing") as file:
+        file.write(b"for nobody")
+    assert link.is_char_device()
+    assert not Path(f"/dev/null.{os.getpid()}.tmp").exists()
+
+
+def test_a_pipe_stays_a_pipe_and_gets_what_is_written(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    with whole_file(pipe, room="nothing") as file:
+        file.write(b"for the reader")
+    reader.join(30)
+    assert read == [b"for the reader"]
+    assert pipe.is_fifo()
+
+
+def test_a_standard_output_that_is_a_pipe_can_be_named(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as read:
+        with os.fdopen(writing, "wb"), whole_file(Path(f"/dev/fd/{writing}"), room="nothing") as file:
+            file.write(b"through")
+        assert read.read() == b"through"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_is_named_and_stays(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="Is a directory"), whole_file(tmp_path, room=""):
+        raise AssertionError("there is no file to write to")
+    assert tmp_path.is_dir()

@@ -1,0 +1,88 @@
+"""All ids as a stream, out of a real PostgreSQL that may stop answering."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+
+import psycopg2
+import pytest
+
+from datasync_ingest.postgres import ids as ids_module
+from datasync_ingest.postgres.ids import ids
+from datasync_ingest.postgres.source import SourceDatabase
+from tests.harness import Database, until
+from tests.pools import waiting_backends
+
+ODD = ["\\", "a\\\\b", "\\N", "\\.", "caf\u00e9", "x y"]
+
+
+@pytest.fixture
+def conninfo(database: Database) -> str:
+    with SourceDatabase(database.conninfo, patience_s=5, waiting=print) as source:
+        source.prepare("http://test/api/v1")
+    database.query(
+        "INSERT INTO ingested_events (id) SELECT 'id-' || lpad(n::text, 6, '0') FROM generate_series(1, 999) n"
+    )
+    database.query("INSERT INTO ingested_events (id) SELECT unnest(%s)", ODD)
+    return database.conninfo
+
+
+def blocks(conninfo: str) -> closing[Generator[bytes, None, None]]:
+    return closing(ids(conninfo, patience_s=5, waiting=print))
+
+
+def copying() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "copy ids"]
+
+
+class AlarmError(Exception):
+    """Raised by the signal handler."""
+
+
+@contextmanager
+def alarm(after_s: float) -> Iterator[None]:
+    def handler(*_: object) -> None:
+        raise AlarmError
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, after_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 100, 1 << 18])
+def test_every_id_goes_by_once_sorted_and_as_it_was_spelled(
+    block_bytes: int, conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids_module, "_BLOCK_BYTES", block_bytes)
+    with blocks(conninfo) as found:
+        taken = list(found)
+    assert all(block.endswith(b"\n") for block in taken)
+    expected = sorted(line.encode() for line in [*ODD, *(f"id-{number:06}" for number in range(1, 1000))])
+    assert b"".join(taken).splitlines() == expected
+
+
+def test_a_signal_ends_the_wait_for_a_database_that_does_not_answer(conninfo: str, database: Database) -> None:
+    with closing(psycopg2.connect(conninfo)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE ingested_events IN ACCESS EXCLUSIVE MODE")
+        began = time.monotonic()
+        with pytest.raises(AlarmError), alarm(1), blocks(conninfo) as found:
+            next(found)
+        assert time.monotonic() - began < 10, "PostgreSQL's lock_timeout is 60 s"
+        assert waiting_backends(database), "it was waited for"
+    until(lambda: not copying(), what="the end of the thread, now that the database answers")
+
+
+def test_a_thread_whose_blocks_nobody_takes_any_more_ends(conninfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids_module, "_BLOCK_BYTES", 1)
+    with blocks(conninfo) as found:
+        next(found)
+        assert copying()
+    until(lambda: not copying(), what="the end of the thread")
