@@ -92,7 +92,10 @@ _HISTORY = """
                                                 -- went out
     );
 """
-STEPS = (_FIRST, _HISTORY)  # from version to version
+_KEYS = """
+    ALTER TABLE submissions ADD COLUMN key TEXT; -- what tells keys apart, see KeyClock.mark; NULL: an earlier version's
+"""
+STEPS = (_FIRST, _HISTORY, _KEYS)  # from version to version
 SCHEMA_VERSION = len(STEPS)
 
 

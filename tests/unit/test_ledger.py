@@ -172,6 +172,16 @@ def test_a_sidecar_of_the_first_version_goes_on(tmp_path: Path) -> None:
         assert ledger.complete(raw_page(0), receipt(0))
 
 
+def test_a_submission_that_an_earlier_version_noted_is_kept(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.executescript(f"{STEPS[0]} {STEPS[1]} PRAGMA user_version = 2")
+        connection.execute("INSERT INTO submissions VALUES (1, 5, 'repo', 'ids.txt', 3, 12, 'sha', 'here', 6, 200, '')")
+        connection.commit()
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        (found,) = ledger.submissions.all()
+    assert (found.intended_at, found.status, found.key) == (5, 200, None)
+
+
 def test_the_history_of_a_run_is_kept_with_it(tmp_path: Path) -> None:
     request = RequestEnded(PageId("w1", 3), 2, 7.0, 0.5, 502, "fault", detail="bad gateway")
     with Ledger.open(tmp_path, purpose="test") as ledger, ledger.run({"BATCH_SIZE": "5"}) as ending:
