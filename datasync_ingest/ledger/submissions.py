@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from .sidecar import Sidecar
 
@@ -76,14 +75,6 @@ class Submissions:
                 (time.time(), status, reply, number),
             )
         self._sidecar.sync()
-
-    def adopt(self, earlier: Iterable[Submission]) -> None:
-        """Takes over the tries of a sidecar that was set aside."""
-        with self._sidecar.atomic() as connection:
-            connection.executemany(
-                f"INSERT INTO submissions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                map(astuple, earlier),
-            )
 
     def all(self) -> list[Submission]:
         """In the order in which they were intended."""

@@ -350,6 +350,5 @@ def test_an_intention_is_in_the_sidecar_until_it_has_an_ending(tmp_path: Path) -
         (2, False, 200, "{}"),
         (3, False, None, None),
     ]
-    with Ledger.open(tmp_path / "anew", purpose="a test") as ledger:
-        ledger.submissions.adopt(found)
+    with Ledger.open_anew(tmp_path, purpose="a test", facts=()) as ledger:
         assert ledger.submissions.all() == found
