@@ -70,13 +70,14 @@ class Balance:
 def reconcile(ledger: Ledger, database: SourceDatabase, source: str, *, adopt: bool, fresh: bool = False) -> Holdings:
     """Makes the sidecar agree with the database, or says why it cannot; returns what the database holds.
 
-    Pages that the database has and the sidecar does not get marked; with `fresh` they are forgotten instead, once it is
-    sure that the database is this source's.
+    Pages that the database has and the sidecar does not get marked; with `fresh` they are forgotten instead, and the
+    ledger takes the old one's place, once it is sure that the database is this source's.
     Raises OtherSourceError, LedgerDivergedError.
     """
     identity = database.prepare(source)
     _agree_on_source(ledger, database, identity, source, adopt=adopt)
     if fresh:
+        ledger.take_place()
         database.forget_pages()
     marked = {page.page for page in ledger.pages()}
     _agree_on_database(ledger, identity, any_marked=bool(marked))

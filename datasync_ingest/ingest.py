@@ -8,16 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from .api.cursors import Renewal
 from .api.fetching import REFUSED_ABOVE, PageFetcher
 from .books import reconcile
 from .copying import FETCHING_FACT, Copier
-from .errors import IngestError, LedgerDamagedError
+from .errors import IngestError
 from .history import History
 from .key_clock import KEY_FACT, KeyClock
-from .ledger import Ledger, RunEnding, Submission, set_aside
+from .ledger import Ledger, RunEnding
 from .log_lines import about
 from .meter import Meter
 from .observing import Observer, Observers
@@ -157,25 +156,9 @@ def _source(served: Database, settings: Settings, stop: StopRequest) -> SourceDa
 def _ledger(settings: Settings, intent: Intent) -> Ledger:
     if not intent.fresh:
         return Ledger.open(settings.data_dir, purpose="bin/ingest")
-    kept, submissions = _what_outlives_the_sidecar(settings)
-    if aside := set_aside(settings.data_dir, purpose="bin/ingest --fresh"):
-        _log.info("the sidecar was set aside as %s", aside)
-    ledger = Ledger.open(settings.data_dir, purpose="bin/ingest --fresh")
-    ledger.keep(**kept)
-    ledger.submissions.adopt(submissions)
-    return ledger
-
-
-def _what_outlives_the_sidecar(settings: Settings) -> tuple[dict[str, Any], list[Submission]]:
-    """The key's clock, its tries and the rate limit's window go on whatever becomes of the sidecar; a garbage one has
-    none.
-    """
-    try:
-        with Ledger.open(settings.data_dir, purpose="bin/ingest --fresh") as old:
-            found = {name: old.fact(name) for name in (KEY_FACT, FETCHING_FACT)}
-            return {name: value for name, value in found.items() if value is not None}, old.submissions.all()
-    except LedgerDamagedError:
-        return {}, []
+    # The key's clock and the rate limit's window go on whatever becomes of the sidecar.
+    facts = (KEY_FACT, FETCHING_FACT)
+    return Ledger.open_anew(settings.data_dir, purpose="bin/ingest --fresh", facts=facts)
 
 
 def _reconciled(settings: Settings, intent: Intent, ledger: Ledger, source: SourceDatabase) -> Holdings:

@@ -81,17 +81,29 @@ def objections(found: IdFile, export: Export | None, balance: Balance | None) ->
     return [*_about_the_file(found, export), *_about_the_table(found, balance)]
 
 
-def reminders(found: IdFile, submissions: Sequence[Submission], since: float) -> list[str]:
-    """What earlier tries say against another one, a sentence each; of those since the key's first use."""
-    recent = [one for one in submissions if one.intended_at >= since]
-    unknown = [one for one in recent if one.ended_at is None]
+def tries_with(key: str | None, submissions: Sequence[Submission], since: float) -> list[Submission]:
+    """Those made with this key. One that does not tell its key may have been, unless it ended before `since`.
+
+    `since` is the key's first use, by a clock that may have been set meanwhile: so it hides none whose ending nobody
+    knows, of which a reminder too many is harmless, and one too few costs a try.
+    """
+    return [
+        one
+        for one in submissions
+        if (one.key == key if one.key is not None else one.ended_at is None or one.intended_at >= since)
+    ]
+
+
+def reminders(found: IdFile, earlier: Sequence[Submission]) -> list[str]:
+    """What earlier tries with the same key say against another one, a sentence each."""
+    unknown = [one for one in earlier if one.ended_at is None]
     said = []
     if unknown:
         said.append(
             f"A submission of {clock_text(unknown[-1].intended_at)} has no known ending: it was killed or broke off,"
             " and may have counted; bin/submit --list shows whether it did."
         )
-    same = [one for one in recent if one.sha256 == found.sha256 and one.status is not None]
+    same = [one for one in earlier if one.sha256 == found.sha256 and one.status is not None]
     if same:
         last = same[-1]
         said.append(f"The same file was submitted on {clock_text(last.intended_at)}: {ending_of(last)}.")

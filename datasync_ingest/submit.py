@@ -18,7 +18,7 @@ from .postgres.source import SourceDatabase
 from .redaction import without_secrets
 from .settings import Settings
 from .stopping import StopRequest, Wake, stop_on_signals
-from .submission import IdFile, checked_repository, objections, opened, reminders, require_unchanged
+from .submission import IdFile, checked_repository, objections, opened, reminders, require_unchanged, tries_with
 from .submitted import Accepted, Tries
 from .units import show_seconds
 
@@ -57,10 +57,10 @@ def submit(
             held.settle(_against(settings, ledger, found, stop, say))
             key_clock = _first_call(settings, ledger, say)
             listing = held.listing(api)
-            earlier = reminders(found, _own(settings, ledger), key_clock.first_used_at or 0.0)
-            held.consent(found, listing, key_clock, earlier, ask)
+            earlier = tries_with(key_clock.mark, _own(settings, ledger), key_clock.first_used_at or 0.0)
+            held.consent(found, listing, key_clock, reminders(found, earlier), ask)
             require_unchanged(file, found)
-        attempt = _Attempt(settings, order, ledger, stop, say)
+        attempt = _Attempt(settings, order, ledger, key_clock, stop, say)
         response = attempt.made(api, file, found, shown)
         return Accepted(order.github_repo, found, accepted(response, found.size))
 
@@ -140,10 +140,13 @@ class _Held:
 class _Attempt:
     """One POST between its intention and its ending in the sidecar."""
 
-    def __init__(self, settings: Settings, order: Order, ledger: Ledger, stop: StopRequest, say: Say) -> None:
+    def __init__(
+        self, settings: Settings, order: Order, ledger: Ledger, key_clock: KeyClock, stop: StopRequest, say: Say
+    ) -> None:
         self._settings = settings
         self._order = order
         self._ledger = ledger
+        self._key_clock = key_clock
         self._stop = stop
         self._say = say
 
@@ -174,6 +177,7 @@ class _Attempt:
             size=found.size,
             sha256=found.sha256,
             source=self._settings.source,
+            key=self._key_clock.mark,
         )
 
     def _went_out(self, done: int, size: int, shown: Callable[[int, int], None]) -> None:

@@ -72,8 +72,12 @@ class Tries:
             "tries_left": self.listing.left,
             "tries_left_told": self.listing.told,
             "submissions": list(self.listing.entries),
-            "own": [{**asdict(one), "ending": ending_of(one)} for one in self.own],
+            "own": [{**_shown_facts(one), "ending": ending_of(one)} for one in self.own],
         }
+
+
+def _shown_facts(one: Submission) -> dict[str, Any]:
+    return {name: value for name, value in asdict(one).items() if name != "key"}
 
 
 _SERVER_HEADING = ("number", "submitted at", "IDs counted", "time to submit", "repository")

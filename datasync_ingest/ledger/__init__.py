@@ -1,7 +1,7 @@
 """The SQLite sidecar: which pages of which walks are completed, so that a restart goes on and never begins again."""
 
 from .ledger import Incident, Ledger, RunEnding, Sample, Walk
-from .sidecar import FILE_NAME, SCHEMA_VERSION, set_aside
+from .sidecar import FILE_NAME, SCHEMA_VERSION
 from .spool import PoisonedPage, Spool
 from .submissions import Export, Submission, Submissions
 
@@ -18,5 +18,4 @@ __all__ = [
     "Submission",
     "Submissions",
     "Walk",
-    "set_aside",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,12 +11,14 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import IngestError
+from ..errors import IngestError, LedgerDamagedError
 from ..messages import CompletedPage, KnownPage, Position, RawPage, Receipt, RequestEnded
 from .rows import KNOWN, completed_page, known_page, page_row, position_of, text_of
 from .sidecar import Sidecar, Transaction
 from .spool import FORGET, Spool
 from .submissions import Submissions
+
+_log = logging.getLogger(__name__)
 
 _INSERT_PAGE = f"""
     INSERT OR IGNORE INTO pages ({KNOWN}, inserted, already_there, rejected, repaired, completed_at)
@@ -93,12 +96,41 @@ class Ledger:
     @classmethod
     def open(cls, directory: Path, *, purpose: str) -> Ledger:
         """Opens or makes the sidecar in `directory`, see `Sidecar.open`."""
-        sidecar = Sidecar.open(directory, purpose=purpose)
+        return cls._of(Sidecar.open(directory, purpose=purpose))
+
+    @classmethod
+    def open_anew(cls, directory: Path, *, purpose: str, facts: Collection[str]) -> Ledger:
+        """An empty sidecar, with the submissions and these facts of the one that is there, in so far as it can be read.
+
+        It takes that one's place in `take_place`; closed before that, it is gone and nothing has changed.
+        """
+        ledger = cls._of(Sidecar.open(directory, purpose=purpose, anew=True))
+        try:
+            ledger._carry(facts)
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    @classmethod
+    def _of(cls, sidecar: Sidecar) -> Ledger:
         try:
             return cls(sidecar)
         except BaseException:
             sidecar.close()
             raise
+
+    def _carry(self, facts: Collection[str]) -> None:
+        try:
+            self._sidecar.carry("facts", f"name IN ({', '.join('?' * len(facts))})", tuple(facts))
+            self._sidecar.carry("submissions")
+        except LedgerDamagedError as error:
+            _log.warning("earlier submissions and the key's first use are not known any more: %s", error)
+
+    def take_place(self) -> None:
+        """Sets the sidecar aside in whose place this one comes; does nothing where there was none."""
+        if aside := self._sidecar.take_place():
+            _log.info("the sidecar was set aside as %s", aside)
 
     def __enter__(self) -> Ledger:
         return self

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +19,8 @@ from ..errors import DataDirectoryError, DiskFullError, LedgerDamagedError
 from .lock import take
 
 FILE_NAME = "ledger.sqlite3"
+_NEW_NAME = f"{FILE_NAME}.new"
+_BESIDE_IT = ("-wal", "-shm")  # the files in which SQLite keeps what it has not put into the main one yet
 _FIRST = """
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE walks (
@@ -92,7 +94,10 @@ _HISTORY = """
                                                 -- went out
     );
 """
-STEPS = (_FIRST, _HISTORY)  # from version to version
+_KEYS = """
+    ALTER TABLE submissions ADD COLUMN key TEXT; -- what tells keys apart, see KeyClock.mark; NULL: an earlier version's
+"""
+STEPS = (_FIRST, _HISTORY, _KEYS)  # from version to version
 SCHEMA_VERSION = len(STEPS)
 
 
@@ -100,17 +105,19 @@ Transaction = sqlite3.Connection
 
 
 class Sidecar:
-    """One open SQLite file under one lock."""
+    """One open SQLite file under one lock. `place` is the file whose place it is to take."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, lock: IO[str]) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, lock: IO[str], *, place: Path | None = None) -> None:
         self._connection = connection
         self._path = path
         self._lock = lock
+        self._place = place
 
     @classmethod
-    def open(cls, directory: Path, *, purpose: str) -> Sidecar:
+    def open(cls, directory: Path, *, purpose: str, anew: bool = False) -> Sidecar:
         """Opens or makes the file in `directory` and holds its lock until `close` or death.
 
+        With `anew` it is an empty one beside the one that is there, until `take_place`; closed before that, it is gone.
         Raises AlreadyRunningError naming who holds it, DataDirectoryError, LedgerDamagedError, DiskFullError.
         """
         try:
@@ -121,9 +128,15 @@ class Sidecar:
                 f"The data directory {directory} cannot be used: {error.strerror}.",
                 hint="Set DATA_DIR (or --data-dir) to a directory that you may write to.",
             ) from None
-        path = directory / FILE_NAME
+        path, new = directory / FILE_NAME, directory / _NEW_NAME
         try:
+            _remove(new)  # of a run that was killed before it took its place
+            if anew and path.exists():
+                return cls(_connect(new), new, lock, place=path)
             return cls(_connect(path), path, lock)
+        except OSError as error:
+            lock.close()
+            raise _unusable(path, error.strerror) from None
         except BaseException:
             lock.close()
             raise
@@ -131,7 +144,53 @@ class Sidecar:
     def close(self) -> None:
         """Idempotent."""
         self._connection.close()
+        if self._place is not None:
+            with suppress(OSError):  # the next `open` removes it
+                _remove(self._path)
+            self._place = None
         self._lock.close()
+
+    def carry(self, table: str, condition: str = "true", parameters: Sequence[object] = ()) -> None:
+        """Copies rows of the file whose place this one is to take, which may be of any version.
+
+        Columns that only one of them has are left out. Raises LedgerDamagedError, DataDirectoryError, DiskFullError.
+        """
+        if self._place is None:
+            return
+        execute = self._connection.execute
+        try:
+            execute("ATTACH ? AS old", (str(self._place),))
+            ours, theirs = ([row[1] for row in execute(f"PRAGMA {of}.table_info({table})")] for of in ("main", "old"))
+            if names := ", ".join(name for name in ours if name in theirs):
+                execute(
+                    f"INSERT INTO {table} ({names}) SELECT {names} FROM old.{table} WHERE {condition}",  # noqa: S608
+                    parameters,
+                )
+            execute("PRAGMA old.wal_checkpoint(TRUNCATE)").fetchall()  # all that it holds is in its main file
+            execute("DETACH old")
+        except sqlite3.Error as error:
+            raise _named(error, self._place) from error
+
+    def take_place(self) -> Path | None:
+        """Puts this file in the place of the one that was there, which is set aside; returns the name that it got.
+
+        A process that dies in between leaves one of the two in the place, whole (where the file system has no hard
+        links, perhaps none, and the old one aside). None: there was none to set aside.
+        Raises DataDirectoryError.
+        """
+        if self._place is None:
+            return None
+        aside = self._place.with_name(f"{FILE_NAME}.{time.strftime('%Y%m%dT%H%M%S')}.{os.getpid()}")
+        try:
+            self._connection.close()  # which leaves all that it holds in the main file
+            _also_named(self._place, aside)
+            os.replace(self._path, self._place)
+            self._path, self._place = self._place, None
+        except OSError as error:
+            raise _unusable(self._path, error.strerror) from None
+        finally:
+            self._connection = _connect(self._path)
+        return aside
 
     def read(self, statement: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
         """The rows of a SELECT. Raises LedgerDamagedError, DataDirectoryError."""
@@ -168,20 +227,23 @@ class Sidecar:
             raise _named(error, self._path) from error
 
 
-def set_aside(directory: Path, *, purpose: str) -> Path | None:
-    """Renames the file so that the next `open` begins anew; returns its new name, None where there was none.
+def _also_named(path: Path, aside: Path) -> None:
+    """Gives the file a second name, or where the file system has no such names, this one in the place of the first.
 
-    Raises AlreadyRunningError.
+    What the log beside it holds goes along: it must not be taken for that of the file that comes next.
     """
-    path = directory / FILE_NAME
-    if not path.exists():
-        return None
-    with take(directory, purpose):
-        aside = path.with_name(f"{FILE_NAME}.{time.strftime('%Y%m%dT%H%M%S')}.{os.getpid()}")
-        for suffix in ("-wal", "-shm", ""):
-            if (old := Path(f"{path}{suffix}")).exists():
-                old.rename(f"{aside}{suffix}")
-    return aside
+    try:
+        os.link(path, aside)
+    except OSError:
+        path.rename(aside)
+    for suffix in _BESIDE_IT:
+        if (log := Path(f"{path}{suffix}")).exists():
+            log.rename(f"{aside}{suffix}")
+
+
+def _remove(path: Path) -> None:
+    for suffix in (*_BESIDE_IT, ""):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -219,10 +281,14 @@ def _named(error: sqlite3.Error, path: Path) -> Exception:
     if code == "SQLITE_FULL" or (not code and "full" in str(error)):
         return DiskFullError(f"The sidecar {path} cannot grow: {error}.", hint="Make room and run the command again.")
     if isinstance(error, sqlite3.OperationalError):
-        return DataDirectoryError(
-            f"The sidecar {path} cannot be used: {error}.", hint="Check the disk and the rights of the data directory."
-        )
+        return _unusable(path, error)
     return LedgerDamagedError(
         f"The sidecar {path} cannot be read: {error}.",
         hint="Move the file away and run the command again: the sidecar is rebuilt from the database.",
+    )
+
+
+def _unusable(path: Path, how: object) -> DataDirectoryError:
+    return DataDirectoryError(
+        f"The sidecar {path} cannot be used: {how}.", hint="Check the disk and the rights of the data directory."
     )

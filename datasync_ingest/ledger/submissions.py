@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from .sidecar import Sidecar
 
-_COLUMNS = "submission, intended_at, github_repo, path, ids, bytes, sha256, source, ended_at, status, reply"
+_COLUMNS = "submission, intended_at, github_repo, path, ids, bytes, sha256, source, ended_at, status, reply, key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,10 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One try. Without `ended_at` it is not known whether it arrived; ended without a `status`, not a byte went out."""
+    """One try. Without `ended_at` it is not known whether it arrived; ended without a `status`, not a byte went out.
+
+    `key` tells which key it was made with, see `KeyClock.mark`; None: an earlier version made it, and did not tell.
+    """
 
     number: int
     intended_at: float
@@ -37,6 +39,7 @@ class Submission:
     ended_at: float | None
     status: int | None
     reply: str | None
+    key: str | None
 
 
 class Submissions:
@@ -51,13 +54,15 @@ class Submissions:
         row = self._sidecar.read(statement).fetchone()
         return None if row is None else Export(*row)
 
-    def intend(self, *, github_repo: str, path: str, ids: int, size: int, sha256: str, source: str) -> int:
+    def intend(
+        self, *, github_repo: str, path: str, ids: int, size: int, sha256: str, source: str, key: str | None
+    ) -> int:
         """A submission is about to go out: this is on the disk when it returns. Gives its number."""
         with self._sidecar.atomic() as connection:
             number = connection.execute(
-                "INSERT INTO submissions (intended_at, github_repo, path, ids, bytes, sha256, source)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (time.time(), github_repo, path, ids, size, sha256, source),
+                "INSERT INTO submissions (intended_at, github_repo, path, ids, bytes, sha256, source, key)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (time.time(), github_repo, path, ids, size, sha256, source, key),
             ).lastrowid
         self._sidecar.sync()
         return number or 0
@@ -70,14 +75,6 @@ class Submissions:
                 (time.time(), status, reply, number),
             )
         self._sidecar.sync()
-
-    def adopt(self, earlier: Iterable[Submission]) -> None:
-        """Takes over the tries of a sidecar that was set aside."""
-        with self._sidecar.atomic() as connection:
-            connection.executemany(
-                f"INSERT INTO submissions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                map(astuple, earlier),
-            )
 
     def all(self) -> list[Submission]:
         """In the order in which they were intended."""

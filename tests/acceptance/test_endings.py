@@ -242,6 +242,34 @@ def test_fresh_puts_right_what_diverged(wipe: Callable[[Scene], Ended], scene: S
     assert scene.workplace.exported_ids() == sorted(scene.api.ids())
 
 
+class Fresh(Workplace):
+    """Each of its runs is to begin anew."""
+
+    def ingest(self, *words: str, expect: int | None = 0, timeout_s: float = 100.0, **extra: str) -> Ended:
+        return super().ingest("--fresh", *words, expect=expect, timeout_s=timeout_s, **extra)
+
+
+@pytest.mark.parametrize("wrong", [no_database, no_such_database, no_rights], ids=lambda wrong: wrong.__name__)
+def test_fresh_leaves_the_sidecar_alone_where_the_database_is_not_reached(
+    wrong: Callable[[Scene], Ended], scene: Scene
+) -> None:
+    assert scene.run("--batch-size", "100").code == 0
+    mistaken = Scene(scene.api, Fresh(scene.workplace.directory, scene.workplace.environment), scene.database)
+    ended = wrong(mistaken)
+    assert ended.code == 4, ended.err
+    assert "set aside" not in ended.err
+    assert [path.name for path in scene.workplace.ledger.parent.glob("ledger.sqlite3*")] == ["ledger.sqlite3"]
+    assert scene.workplace.completed_pages() == 5
+    assert scene.run().code == 0
+
+
+def test_fresh_in_an_empty_data_directory_sets_nothing_aside(scene: Scene) -> None:
+    ended = scene.run("--fresh")
+    assert ended.code == 0, ended.err
+    assert "set aside" not in ended.err
+    assert [path.name for path in scene.workplace.ledger.parent.glob("ledger.sqlite3*")] == ["ledger.sqlite3"]
+
+
 def test_fresh_leaves_the_books_of_another_source_alone(scene: Scene) -> None:
     assert scene.run("--batch-size", "100").code == 0
     other = f"http://localhost:{parse_port(scene.api.url)}"

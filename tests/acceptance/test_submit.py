@@ -377,6 +377,22 @@ def test_a_submission_that_was_killed_is_said_before_the_next_one(scene: Scene) 
         assert scene.posts() == posts
 
 
+def test_a_submission_that_was_killed_is_said_after_another_key_was_used(scene: Scene, ingested: Ingested) -> None:
+    kill(scene.start())
+    scene.api.options(submission_fault="none")
+    another = next(ingested.keys)
+    listed = scene.workplace.run("submit", "--list", TARGET_API_KEY=another)
+    assert "knows of no earlier call with this key" in listed.err
+    ended = scene.submit("--yes")
+    assert ended.code == 5
+    assert "has no known ending" in ended.err
+    assert "knows of no earlier call" not in ended.err
+    assert scene.posts() == 1
+    ended = scene.submit("--yes", TARGET_API_KEY=another)
+    assert ended.code == 0, ended.err
+    assert "has no known ending" not in ended.err
+
+
 def test_a_second_submission_at_the_same_time_is_kept_out(scene: Scene) -> None:
     process = scene.start()
     try:

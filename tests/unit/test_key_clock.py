@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
+
 from datasync_ingest.key_clock import KEY_FACT, KEY_LIFE_S, KeyClock, KeyEnd, key_end
 from datasync_ingest.ledger import Ledger
 from datasync_ingest.settings import Secret
@@ -29,6 +31,30 @@ def test_another_key_has_a_clock_of_its_own(tmp_path: Path) -> None:
     with Ledger.open(tmp_path, purpose="test") as ledger:
         KeyClock(ledger, KEY).first_call()
         assert KeyClock(ledger, Secret("another")).left_s() is None
+
+
+def test_a_key_that_is_used_again_goes_on_after_another_one(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        for key, at in ((KEY, 1000.0), (Secret("another"), 2000.0), (KEY, 3000.0)):
+            KeyClock(ledger, key, wall=lambda at=at: at).first_call()  # type: ignore[misc]
+        ours, another = (KeyClock(ledger, key, wall=lambda: 3000.0) for key in (KEY, Secret("another")))
+        assert (ours.first_used_at, ours.left_s()) == (1000.0, KEY_LIFE_S - 2000)
+        assert another.first_used_at == 2000.0
+        assert ours.mark != another.mark
+        facts = {KEY_FACT: ledger.fact(KEY_FACT)}
+    assert key_end(facts, KEY) == KeyEnd(1000 + KEY_LIFE_S, is_ours=True)
+    assert key_end(facts, Secret("a third")) == KeyEnd(2000 + KEY_LIFE_S, is_ours=False)
+    assert key_end(facts, None) == KeyEnd(2000 + KEY_LIFE_S, is_ours=None)
+
+
+@pytest.mark.parametrize("salt", [None, "salt"])
+def test_a_key_that_an_earlier_version_kept_stays_known_beside_another_one(tmp_path: Path, salt: str | None) -> None:
+    digest = hashlib.sha256(f"{salt or 'the-database'}:a-key".encode()).hexdigest()[:12]
+    fact = {"digest": digest, "at": 1000.0} if salt is None else {"salt": salt, "digest": digest, "at": 1000.0}
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        ledger.keep(database_id="the-database", **{KEY_FACT: fact})
+        KeyClock(ledger, Secret("another")).first_call()
+        assert KeyClock(ledger, KEY).first_used_at == 1000.0
 
 
 def test_a_clock_that_an_earlier_version_began_goes_on(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from datasync_ingest.errors import AlreadyRunningError, DataDirectoryError, IngestError, LedgerDamagedError
-from datasync_ingest.ledger import FILE_NAME, SCHEMA_VERSION, Incident, Ledger, Sample, Walk, set_aside
+from datasync_ingest.ledger import FILE_NAME, SCHEMA_VERSION, Incident, Ledger, Sample, Walk
 from datasync_ingest.ledger.sidecar import STEPS
 from datasync_ingest.messages import CompletedPage, Counts, PageId, Position, RawPage, Receipt, RequestEnded
 from datasync_ingest.plan import rebuilt
@@ -187,6 +188,16 @@ def test_a_sidecar_of_the_first_version_goes_on(tmp_path: Path) -> None:
         assert ledger.complete(raw_page(0), receipt(0))
 
 
+def test_a_submission_that_an_earlier_version_noted_is_kept(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.executescript(f"{STEPS[0]} {STEPS[1]} PRAGMA user_version = 2")
+        connection.execute("INSERT INTO submissions VALUES (1, 5, 'repo', 'ids.txt', 3, 12, 'sha', 'here', 6, 200, '')")
+        connection.commit()
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        (found,) = ledger.submissions.all()
+    assert (found.intended_at, found.status, found.key) == (5, 200, None)
+
+
 def test_the_history_of_a_run_is_kept_with_it(tmp_path: Path) -> None:
     request = RequestEnded(PageId("w1", 3), 2, 7.0, 0.5, 502, "fault", detail="bad gateway")
     with Ledger.open(tmp_path, purpose="test") as ledger, ledger.run({"BATCH_SIZE": "5"}) as ending:
@@ -208,15 +219,162 @@ def test_the_history_of_a_run_is_kept_with_it(tmp_path: Path) -> None:
         ]
 
 
-def test_fresh_sets_the_sidecar_aside_and_loses_nothing(tmp_path: Path) -> None:
+# --- a new one in the place of the old one ---
+
+SUBMISSION = {"github_repo": "repo", "path": "ids.txt", "ids": 3, "size": 12, "sha256": "sha", "source": "here"}
+
+
+def old_sidecar(directory: Path) -> None:
+    with Ledger.open(directory, purpose="test") as ledger:
+        ledger.keep(total=5, kept={"at": 1.0})
+        ledger.begin(WALK)
+        ledger.complete(raw_page(0), receipt(0))
+        ledger.submissions.intend(**SUBMISSION, key="ours")  # type: ignore[arg-type]
+
+
+def anew(directory: Path) -> Ledger:
+    return Ledger.open_anew(directory, purpose="test", facts=("kept", "unknown"))
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()} - {"ledger.lock"}
+
+
+def set_aside(directory: Path) -> Path:
+    (aside,) = (directory / name for name in names(directory) - {FILE_NAME} if not name.endswith(("-wal", "-shm")))
+    return aside
+
+
+def test_a_new_sidecar_takes_the_place_of_the_old_one_with_what_outlives_it(tmp_path: Path) -> None:
+    old_sidecar(tmp_path)
+    with anew(tmp_path) as ledger, ledger.run() as ending:
+        assert ending.run == 1
+        ledger.take_place()
+        ledger.keep(total=6)
+        ledger.take_place()
     with Ledger.open(tmp_path, purpose="test") as ledger:
-        ledger.keep(total=5)
-    aside = set_aside(tmp_path, purpose="test")
-    assert aside is not None
-    assert aside.is_file()
+        assert (ledger.fact("total"), ledger.fact("kept"), ledger.fact("unknown")) == (6, {"at": 1.0}, None)
+        assert [one.key for one in ledger.submissions.all()] == ["ours"]
+        assert (ledger.pages(), ledger.walks()) == ([], [])
+    with closing(sqlite3.connect(set_aside(tmp_path))) as connection:
+        assert connection.execute("SELECT count(*) FROM pages").fetchone() == (1,)
+
+
+def test_a_new_sidecar_that_does_not_come_to_its_place_leaves_the_old_one(tmp_path: Path) -> None:
+    old_sidecar(tmp_path)
+    with anew(tmp_path) as ledger:
+        ledger.keep(total=6)
+    assert names(tmp_path) == {FILE_NAME}
     with Ledger.open(tmp_path, purpose="test") as ledger:
-        assert ledger.fact("total") is None
-    assert set_aside(tmp_path / "nothing here", purpose="test") is None
+        assert ledger.fact("total") == 5
+        assert len(ledger.pages()) == len(ledger.submissions.all()) == 1
+
+
+def test_a_new_sidecar_that_was_killed_before_it_took_its_place_is_removed(tmp_path: Path) -> None:
+    old_sidecar(tmp_path)
+    killed = f"""
+import os
+from pathlib import Path
+from datasync_ingest.ledger import Ledger
+ledger = Ledger.open_anew(Path({str(tmp_path)!r}), purpose="test", facts=("kept",))
+ledger.keep(total=6)
+os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == 9
+    assert len(names(tmp_path)) > 1
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        assert ledger.fact("total") == 5
+    assert names(tmp_path) == {FILE_NAME}
+
+
+@pytest.mark.parametrize("call", ["link", "replace"])
+def test_a_process_that_dies_while_the_new_one_takes_the_place_loses_no_try(tmp_path: Path, call: str) -> None:
+    old_sidecar(tmp_path)
+    killed = f"""
+import os
+from pathlib import Path
+from datasync_ingest.ledger import Ledger
+ledger = Ledger.open_anew(Path({str(tmp_path)!r}), purpose="test", facts=("kept",))
+os.{call} = lambda *_: os._exit(9)
+ledger.take_place()
+"""
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == 9
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        assert (ledger.fact("total"), ledger.fact("kept")) == (5, {"at": 1.0})
+        assert len(ledger.submissions.all()) == 1
+
+
+def test_a_place_that_cannot_be_taken_is_a_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    old_sidecar(tmp_path)
+    with anew(tmp_path) as ledger:
+        monkeypatch.setattr("os.replace", refuse)
+        with pytest.raises(DataDirectoryError, match="cannot be used: Operation not permitted"):
+            ledger.take_place()
+        ledger.keep(total=6)
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        assert ledger.fact("total") == 5
+
+
+def test_where_there_are_no_hard_links_the_old_one_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    old_sidecar(tmp_path)
+    with anew(tmp_path) as ledger:
+        ledger.take_place()
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        assert (ledger.fact("total"), ledger.fact("kept")) == (None, {"at": 1.0})
+    assert set_aside(tmp_path).is_file()
+
+
+def test_without_an_old_sidecar_nothing_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with anew(tmp_path) as ledger:
+        ledger.take_place()
+        ledger.keep(total=6)
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        assert ledger.fact("total") == 6
+    assert names(tmp_path) == {FILE_NAME}
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_what_an_older_sidecar_has_is_taken_over(tmp_path: Path, steps: int) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.executescript(f"{' '.join(STEPS[:steps])} PRAGMA user_version = {steps}")
+        connection.execute("INSERT INTO facts VALUES ('kept', '1')")
+        connection.commit()
+    with anew(tmp_path) as ledger:
+        ledger.take_place()
+        assert (ledger.fact("kept"), ledger.submissions.all()) == (1, [])
+
+
+def test_what_a_newer_sidecar_has_is_taken_over(tmp_path: Path) -> None:
+    old_sidecar(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.executescript(
+            f"ALTER TABLE submissions ADD COLUMN later TEXT; PRAGMA user_version = {SCHEMA_VERSION + 1}"
+        )
+    with anew(tmp_path) as ledger:
+        ledger.take_place()
+        assert ledger.fact("kept") == {"at": 1.0}
+        assert len(ledger.submissions.all()) == 1
+
+
+def test_a_garbage_sidecar_is_set_aside_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = b"this is not a database" * 100
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with anew(tmp_path) as ledger:
+        ledger.take_place()
+        ledger.keep(total=6)
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        assert ledger.fact("total") == 6
+    assert set_aside(tmp_path).read_bytes() == content
+    assert "are not known any more" in caplog.text
 
 
 def test_a_data_directory_that_is_a_file_is_a_named_error(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from datasync_ingest.submission import (
     opened,
     reminders,
     require_unchanged,
+    tries_with,
 )
 from datasync_ingest.submitted import Accepted, Tries
 
@@ -61,6 +62,7 @@ def submission(**changes: Any) -> Submission:
         "ended_at": 101.0,
         "status": 200,
         "reply": json.dumps({"success": True, "data": DATA}),
+        "key": "ours",
     }
     return Submission(**{**facts, **changes})
 
@@ -203,13 +205,27 @@ def test_each_disagreement_is_a_sentence(
         (submission(ended_at=None, status=None, reply=None, sha256="other"), ["no known ending"]),
         (submission(status=None, reply=None), []),
         (submission(sha256="other"), []),
-        (submission(intended_at=1.0), []),
     ],
 )
 def test_earlier_tries_with_this_key_are_remembered(earlier: Submission, words: list[str]) -> None:
-    said = reminders(FOUND, [earlier], since=50.0)
+    said = reminders(FOUND, [earlier])
     assert len(said) == len(words)
     assert all(word in sentence for word, sentence in zip(words, said, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "counts"),
+    [
+        (submission(intended_at=1.0), True),  # the clock was ahead when the key was first used
+        (submission(key="another"), False),
+        (submission(key="another", ended_at=None, status=None), False),
+        (submission(key=None), True),
+        (submission(key=None, intended_at=1.0), False),
+        (submission(key=None, intended_at=1.0, ended_at=None, status=None), True),
+    ],
+)
+def test_the_tries_of_a_key_are_told_from_those_of_others(earlier: Submission, counts: bool) -> None:
+    assert tries_with("ours", [earlier], since=50.0) == ([earlier] if counts else [])
 
 
 def test_a_try_without_a_connection_is_known_to_have_cost_nothing() -> None:
@@ -305,7 +321,9 @@ def test_a_list_is_shown_with_what_the_server_does_not_tell(capsys: pytest.Captu
     shown = capsys.readouterr().out
     assert "Tries left: at most 4 (the server does not tell)." in shown
     assert "accepted as number 2" in shown
-    assert json.loads(json.dumps(tries.as_json()))["own"][0]["ending"] == "accepted as number 2"
+    (own,) = json.loads(json.dumps(tries.as_json()))["own"]
+    assert own["ending"] == "accepted as number 2"
+    assert "key" not in own
 
 
 # --- the sidecar ---
@@ -313,6 +331,7 @@ def test_a_list_is_shown_with_what_the_server_does_not_tell(capsys: pytest.Captu
 
 def test_an_intention_is_in_the_sidecar_until_it_has_an_ending(tmp_path: Path) -> None:
     facts = {"github_repo": REPOSITORY, "path": "ids.txt", "ids": 3, "size": 12, "sha256": SHA, "source": "here"}
+    facts["key"] = "ours"
     with Ledger.open(tmp_path, purpose="a test") as ledger:
         assert ledger.submissions.last_export() is None
         ledger.exported("ids.txt", ids=3, size=12, sha256="old")
@@ -331,6 +350,5 @@ def test_an_intention_is_in_the_sidecar_until_it_has_an_ending(tmp_path: Path) -
         (2, False, 200, "{}"),
         (3, False, None, None),
     ]
-    with Ledger.open(tmp_path / "anew", purpose="a test") as ledger:
-        ledger.submissions.adopt(found)
+    with Ledger.open_anew(tmp_path, purpose="a test", facts=()) as ledger:
         assert ledger.submissions.all() == found
