@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from .api.cursors import Renewal
 from .api.fetching import REFUSED_ABOVE, PageFetcher
