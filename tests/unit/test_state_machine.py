@@ -42,7 +42,8 @@ class Ingest(RuleBasedStateMachine):
         self.database = ModelDatabase()
         self.programs: list[Program] = []
         self.spooled: set[PageId] = set()
-        self.on_their_way: list[RawPage] = []  # pages of killed runs that the database has and has not committed
+        # Pages of killed runs that the database has and has not committed, each with the number of runs by then.
+        self.on_their_way: list[tuple[RawPage, int]] = []
         self.late: set[PageId] = set()  # those that it has committed since
         self.broken = False
         self.born = 0
@@ -119,7 +120,7 @@ class Ingest(RuleBasedStateMachine):
     @running
     @rule()
     def crash(self) -> None:
-        self.on_their_way += self.program.pool.held
+        self.on_their_way += [(page, len(self.programs)) for page in self.program.pool.held]
         self.program.crash()
         self._look()
 
@@ -133,11 +134,11 @@ class Ingest(RuleBasedStateMachine):
     @precondition(lambda machine: machine.on_their_way)
     @rule(pick=PICK)
     def a_commit_of_a_killed_run_arrives_late(self, pick: int) -> None:
-        """Even within the next run, which the database's locks do not let happen."""
-        page = self.on_their_way.pop(pick % len(self.on_their_way))
+        """Even when the next run has begun, which the database's locks do not let happen."""
+        page, runs = self.on_their_way.pop(pick % len(self.on_their_way))
         if page.page not in self.database.committed:  # else its transaction met the other one's row, and is no more
             self.database.commit(page)
-            if self.is_running:
+            if len(self.programs) > runs:
                 self.late.add(page.page)
 
     @rule()
