@@ -20,8 +20,11 @@ class DamagedEvent(NamedTuple):
 
 
 def damaged_by(text: bytes, names: Sequence[str], seed: int, index: int | None) -> bytes:
-    """The event's text with these damages: the same for the same event, wherever on a page it stands."""
-    for name in names:
+    """The event's text with these damages: the same for the same event, wherever on a page it stands.
+
+    In the order of `DAMAGES`: those that need JSON which can be read come before those that make it unreadable.
+    """
+    for name in sorted(names, key=list(DAMAGES).index):
         text = damaged(text, name, Random(f"{seed} {name} {index}"))
     return text
 

@@ -15,7 +15,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from datasync_ingest.simulator.answers import Answer, Request
+from datasync_ingest.simulator.damage import DAMAGES
 from datasync_ingest.simulator.dataset import KINDS, Dataset
+from datasync_ingest.simulator.fault_plan import damaged_by
 from datasync_ingest.simulator.faults import ANSWER_FAULTS, SUBMISSION_FAULTS
 from datasync_ingest.simulator.generation import generate
 from datasync_ingest.simulator.options import OptionError, Options, changed
@@ -565,3 +567,10 @@ def test_options_that_the_dataset_depends_on_cannot_be_changed_and_others_can() 
 def test_a_rule_that_makes_no_sense_is_refused(rule: str) -> None:
     with pytest.raises(OptionError):
         changed(Options(), {"fault": [rule]}, running=True)
+
+
+def test_an_event_may_have_every_damage_at_once() -> None:
+    names = [name for name in DAMAGES if name not in ("deep", "long-string")]
+    text = damaged_by(b'{"id":"a","timestamp":5,"name":"n"}', names[::-1], 7, 3)
+    assert b"NaN" in text
+    assert b"schemaVersion" in text
