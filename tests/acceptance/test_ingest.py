@@ -166,6 +166,8 @@ def test_a_shortfall_is_walked_for_once_and_then_only_when_asked_for(
     api.options(overcount=0)
     assert run(expect=0)[0] == 1
     require_exact(workplace, database, api)
+    api.options(overcount=5)
+    assert run()[0] == 1 + 10, "as many are missing as once before, and it may be for another reason"
 
 
 def test_progress_lines_and_the_summary_have_their_documented_form(simulator: Start, workplace: Workplace) -> None:
