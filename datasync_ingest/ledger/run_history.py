@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LedgerDamagedError
+from .ledger import Incident, Sample
 from .lock import holder
 from .reading import LedgerView, damaged, seen
 
@@ -29,15 +30,6 @@ _HISTORY_SINCE = 2  # the version whose tables keep a run's history
 
 
 @dataclass(frozen=True, slots=True)
-class PastSample:
-    """How a run stood at `at`: a Snapshot's fields, and where its time had gone by then, in seconds by cause."""
-
-    at: float
-    snapshot: Mapping[str, Any]
-    seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
 class PastRequest:
     """See RequestEnded; `cached` is 1 or 0."""
 
@@ -49,17 +41,6 @@ class PastRequest:
     outcome: str
     size: int
     cached: int
-
-
-@dataclass(frozen=True, slots=True)
-class PastIncident:
-    """A warning or an error, as it was logged."""
-
-    at: float
-    level: str
-    room: str
-    page: str | None
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +76,10 @@ class PastRun:
     options: Mapping[str, str]
     summary: Mapping[str, Any] | None
     active: bool
-    samples: tuple[PastSample, ...] = ()
+    samples: tuple[Sample, ...] = ()
     requests: tuple[PastRequest, ...] = ()
     pages: tuple[PastPage, ...] = ()
-    incidents: tuple[PastIncident, ...] = ()
+    incidents: tuple[Incident, ...] = ()
 
     @property
     def last_seen_at(self) -> float:
@@ -156,10 +137,10 @@ def _run(view: LedgerView, row: tuple[Any, ...], pages: tuple[PastPage, ...], ru
         _object(options or "{}"),
         None if summary is None else _object(summary, "seconds_by_cause"),
         running and ended_at is None,
-        tuple(PastSample(at, _object(s, *_NEEDED), _object(t)) for at, s, t in view.rows(_SAMPLES, (run,))),
+        tuple(Sample(at, _object(s, *_NEEDED), _object(t)) for at, s, t in view.rows(_SAMPLES, (run,))),
         tuple(PastRequest(*found) for found in view.rows(_REQUESTS, (run,))),
         pages,
-        tuple(PastIncident(*found) for found in view.rows(_INCIDENTS, (run,))),
+        tuple(Incident(*found) for found in view.rows(_INCIDENTS, (run,))),
     )
 
 

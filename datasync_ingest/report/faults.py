@@ -8,7 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..ledger.run_history import PastIncident, PastRequest
+from ..ledger import Incident
+from ..ledger.run_history import PastRequest
 from .figures import Cell, Chart, Column, Figure, count, decimal, long_text, thinned
 from .gathering import ShownRun
 from .kinds import GOOD, PROBE, kind_of
@@ -162,7 +163,7 @@ def _sentence(fault: Fault) -> str:
 
 def incidents(runs: Sequence[ShownRun]) -> Figure:
     """Warnings that say the same thing but for their numbers are one row."""
-    groups: dict[str, list[tuple[ShownRun, PastIncident]]] = defaultdict(list)
+    groups: dict[str, list[tuple[ShownRun, Incident]]] = defaultdict(list)
     for run in runs:
         for one in run.past.incidents:
             groups[_VARYING.sub("…", one.message)].append((run, one))
@@ -196,7 +197,7 @@ def incidents(runs: Sequence[ShownRun]) -> Figure:
     )
 
 
-def _went_on(found: Sequence[tuple[ShownRun, PastIncident]]) -> tuple[float | None, str]:
+def _went_on(found: Sequence[tuple[ShownRun, Incident]]) -> tuple[float | None, str]:
     waits = [_until_next_commit_s(run, one) for run, one in found]
     known = [wait for wait in waits if wait is not None]
     ended = {run.name: _ending_of(run) for (run, _), wait in zip(found, waits, strict=True) if wait is None}
@@ -211,7 +212,7 @@ def _ending_of(run: ShownRun) -> str:
     return f"it ended: {run.past.ending}" if run.past.ending else "it was killed"
 
 
-def _until_next_commit_s(run: ShownRun, incident: PastIncident) -> float | None:
+def _until_next_commit_s(run: ShownRun, incident: Incident) -> float | None:
     later = [page.completed_at for page in run.past.pages if page.completed_at > incident.at]
     return later[0] - incident.at if later else None
 

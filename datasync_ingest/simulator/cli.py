@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
+from .. import __version__
 from .damage import DAMAGES
 from .faults import ANSWER_FAULTS, SUBMISSION_FAULTS
 from .generation import generate
@@ -45,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
         return USAGE
     with server:
         _stop_by(server, until_stdin_ends=words.until_stdin_ends)
-        print(f"{READY}{server.origin}{API}", flush=True)
+        url = f"{server.origin}{API}"
+        print(json.dumps({"url": url}) if words.json else f"{READY}{url}", flush=True)
         server.serve_forever(poll_interval=0.1)
     return 0
 
@@ -65,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
             action="append" if entry.name == "fault" else "store",
             help=f"{entry.metadata['help']} (default: {_shown(entry.default)})",
         )
+    parser.add_argument("--version", action="version", version=f"datasync_ingest {__version__}")
+    parser.add_argument("--json", action="store_true", help="say where the API is as one JSON object")
     parser.add_argument("--until-stdin-ends", action="store_true", help="stop when standard input is closed")
     return parser
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from datasync_ingest.ledger.run_history import PastIncident, PastPage, PastRequest, PastRun, PastSample
+from datasync_ingest.ledger import Incident, Sample
+from datasync_ingest.ledger.run_history import PastPage, PastRequest, PastRun
 from datasync_ingest.report import faults, timeline
 from datasync_ingest.report.figures import Column, Figure, count, thinned
 from datasync_ingest.report.gathering import ShownRun
@@ -23,8 +24,8 @@ def page(name: str, at: float, *, run: int = 1, limit: int = 100) -> PastPage:
     return PastPage(name, run, at, limit, limit, limit, 0, 0, 0, 0.01, 0.02)
 
 
-def sample(at: float, **seconds: float) -> PastSample:
-    return PastSample(
+def sample(at: float, **seconds: float) -> Sample:
+    return Sample(
         at, {"initial": 0, "committed": 10, "total": 20}, {k.replace("_", " "): v for k, v in seconds.items()}
     )
 
@@ -81,9 +82,9 @@ def test_a_probe_that_was_answered_is_no_fault():
 
 def test_warnings_that_differ_in_numbers_are_one_row_that_says_what_came_after():
     told = [
-        PastIncident(at, "warning", "api", None, f"page 01234567/{at:.0f}: asking again in {at:.0f} s") for at in (1, 4)
+        Incident(at, "warning", "api", None, f"page 01234567/{at:.0f}: asking again in {at:.0f} s") for at in (1, 4)
     ]
-    last = PastIncident(50, "error", "copying", None, "the end")
+    last = Incident(50, "error", "copying", None, "the end")
     run = shown(pages=(page("w/0", 3), page("w/1", 9)), incidents=(*told, last), ending="no room")
     first, second = faults.incidents([run]).rows
     assert (first[2], first[3], first[6:]) == (told[0].message, 2, (5, "the run went on 2 times"))
