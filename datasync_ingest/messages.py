@@ -44,10 +44,21 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeBounds:
+    """The parameters `since` and `until` of a request, epoch milliseconds, as they are sent; None: not sent.
+
+    Whether an event at just that millisecond is meant is the server's to say.
+    """
+
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PageAddress:
     """Which page is wanted: its identity, the cursor to ask with, and the last position of the page before.
 
-    `seen`: the cursors that the walk has met, none of which may come again. `fresh`: a page out of the server's cache,
+    `bounds` are asked for along with the cursor, of an endpoint that knows them. `seen`: the cursors that the walk has met, none of which may come again. `fresh`: a page out of the server's cache,
     which may be 30 s old, will not do. `limit`: the page is known, and asked for once more with exactly this limit,
     by a cursor that the server may refuse.
     """
@@ -58,6 +69,7 @@ class PageAddress:
     seen: Set[str] = frozenset()
     fresh: bool = False
     limit: int | None = None
+    bounds: TimeBounds = TimeBounds()
 
 
 @dataclass(frozen=True, slots=True)
