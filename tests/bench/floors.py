@@ -15,7 +15,7 @@ import requests
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from datasync_ingest.events import EventRow, decode_page
+from datasync_ingest.events import EventRow, Rows, decode_page
 from datasync_ingest.postgres.connection import connect
 from datasync_ingest.postgres.copy_text import copy_text
 from datasync_ingest.postgres.source import SourceDatabase
@@ -47,7 +47,7 @@ class Result:
 
 def ready_made_pages(api: SimulatorProcess, api_key: str) -> list[list[EventRow]]:
     """The rows of the first pages that the simulator serves."""
-    return [decode_page(body).rows for body in bodies(api, api_key, PAGES)]
+    return [list(decode_page(body).rows) for body in bodies(api, api_key, PAGES)]
 
 
 def bodies(api: SimulatorProcess, api_key: str, most: int) -> list[bytes]:
@@ -108,7 +108,7 @@ def _write(conninfo: str, pages: Sequence[Sequence[EventRow]], share: int, write
     """One connection's share: `share` pages, each with ids of its own that sort as the API's would."""
     batches = [_renamed(pages[index % len(pages)], f"{number}{index:05}") for index in range(share)]
     if writer == "copy":
-        texts = [copy_text(rows) for rows in batches]
+        texts = [copy_text(Rows.of(rows)) for rows in batches]
         return partial(_each_in_a_transaction, conninfo, [partial(_copy, text) for text in texts])
     return partial(_each_in_a_transaction, conninfo, [partial(_insert, rows) for rows in batches])
 
