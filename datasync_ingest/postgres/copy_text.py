@@ -16,10 +16,9 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 def copy_text(rows: Rows) -> bytes:
     """UTF-8; empty for no rows. Raises UnicodeEncodeError for half of a surrogate pair."""
     nulls = [column.count(None) for column in rows.columns]
-    columns = [_without_null(column, count) for column, count in zip(rows.columns, nulls, strict=True)]
-    text = _joined(columns)
-    if not _is_plain(text, len(rows), len(columns), sum(nulls)):
-        text = _joined([_escaped(column) for column in rows.columns])
+    text = _joined(rows, [_without_null(column, count) for column, count in zip(rows.columns, nulls, strict=True)])
+    if not _is_plain(text, len(rows), len(nulls), sum(nulls)):
+        text = _joined(rows, [_escaped(column) for column in rows.columns])
     return text.encode()
 
 
@@ -33,8 +32,8 @@ def _escaped(column: Column) -> Sequence[str]:
     return [_NULL if value is None else value.translate(_ESCAPES) for value in column]
 
 
-def _joined(columns: Sequence[Sequence[str]]) -> str:
-    lines = list(map("\t".join, zip(*columns, strict=True)))
+def _joined(rows: Rows, columns: Sequence[Sequence[str]]) -> str:
+    lines = rows.in_order(map("\t".join, zip(*columns, strict=True)))
     lines.append("")
     return "\n".join(lines)
 

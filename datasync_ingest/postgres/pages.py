@@ -258,7 +258,7 @@ class _Isolation:
         self._bisect(middle, end)
 
     def _degrade(self, index: int, refusal: str) -> None:
-        event_id = self._decoded.rows.columns.id[index]
+        event_id = self._decoded.rows[index].id
         position, raw = self._decoded.raw_of(index)
         reason = f"PostgreSQL refused the row: {refusal}"
         if any(self._try(Rows.of([fallback])) is None for fallback in fallback_rows(raw, event_id)):

@@ -34,7 +34,7 @@ def insert_by_execute_values(cursor: Cursor, rows: Rows) -> int:
     """One INSERT for all rows: `rowcount` covers only the last block, so there must be only one."""
     if not rows:
         return 0
-    execute_values(cursor, _INSERT, zip(*rows.columns, strict=True), page_size=len(rows))
+    execute_values(cursor, _INSERT, rows.in_order(zip(*rows.columns, strict=True)), page_size=len(rows))
     return cursor.rowcount
 
 

@@ -38,7 +38,9 @@ def stages(bodies: Sequence[bytes], conninfo: str) -> dict[str, float]:
             "queue": each(lambda page: pickle.loads(pickle.dumps(page)), raw),
             "decode": each(decode_page, bodies),
             "rows: execute_values": each(
-                lambda page: execute_values(cursor, _DISCARD, zip(*page.columns, strict=True), page_size=len(page)),
+                lambda page: execute_values(
+                    cursor, _DISCARD, page.in_order(zip(*page.columns, strict=True)), page_size=len(page)
+                ),
                 rows,
             ),
             "rows: copy": each(copy_text, rows),

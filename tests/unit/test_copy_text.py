@@ -11,7 +11,7 @@ from datasync_ingest.postgres.copy_text import copy_text
 from datasync_ingest.rows import EventRow, Rows
 
 VALUES = st.one_of(st.none(), st.text(st.sampled_from('a\\tN\n\r\t"é'), max_size=8))
-ROWS = st.lists(st.tuples(*[VALUES] * len(EventRow._fields)), max_size=6)
+ROWS = st.lists(st.tuples(VALUES.filter(bool), *[VALUES] * (len(EventRow._fields) - 1)), max_size=6)
 _MEANING = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
 
 
@@ -28,7 +28,7 @@ def value(column: str) -> str | None:
 
 @given(ROWS)
 def test_every_value_comes_back(rows: list[tuple[str | None, ...]]) -> None:
-    assert read(copy_text(Rows.of(map(EventRow._make, rows)))) == rows
+    assert read(copy_text(Rows.of(map(EventRow._make, rows)))) == sorted(rows, key=lambda row: row[0])
 
 
 def test_no_rows_are_no_bytes() -> None:
