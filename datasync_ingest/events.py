@@ -96,8 +96,9 @@ class _RawPage(msgspec.Struct):
 
 _CLEAN_PAGE = msgspec.json.Decoder(_CleanPage)
 _RAW_PAGE = msgspec.json.Decoder(_RawPage)
+_EVENT = msgspec.json.Decoder(_Event)
 _NO_SESSION = _Session()
-_NO_JSON = "\0"  # which no JSON text holds
+_NOT_IN_JSON = "\0"
 _SHALLOW_CHARACTERS = 2 * DEEPEST  # a level takes two
 _BLOCK_EVENTS = 50  # of an odd page: one odd event costs the strict reading of these, each alone
 
@@ -119,6 +120,17 @@ def _clean_rows(body: bytes) -> Rows | None:
     except REFUSALS:
         return None
     return _rows_of(events)
+
+
+def _clean_row(raw: bytes) -> EventRow | None:
+    """The same of the bytes of one event."""
+    if needs_care(raw):
+        return None
+    try:
+        rows = _rows_of([_EVENT.decode(raw)])
+    except REFUSALS:
+        return None
+    return None if rows is None else rows[0]
 
 
 def _rows_of(events: list[_Event]) -> Rows | None:
@@ -173,8 +185,10 @@ def _occurred_at(timestamps: list[int | str | None], ts: list[int | str | None])
 
 
 def _properties(raws: list[msgspec.Raw]) -> Column | None:
-    """None where one is nested deeper than what is stored."""
-    texts = str(_NO_JSON.encode().join(raws), "utf-8").split(_NO_JSON) if raws else []
+    """As text, all at once; None where one is nested deeper than what is stored."""
+    texts = str(_NOT_IN_JSON.encode().join(raws), "utf-8").split(_NOT_IN_JSON) if raws else []
+    if len(texts) != len(raws):
+        return None
     if max(map(len, texts), default=0) > _SHALLOW_CHARACTERS and any(is_deep(bytes(raw)) for raw in raws):
         return None
     return [None if text == "null" else text for text in texts]
@@ -200,14 +214,14 @@ class _Odd:
     def rows(self, raws: Sequence[msgspec.Raw | bytes], first: int) -> Iterable[EventRow]:
         """Rows of one id in the order of the page. `first`: the position of the first of these events."""
         block = _clean_rows(b'{"data":[' + b",".join(raws) + b"]}")
-        if block is not None:
+        if block is not None and len(block) == len(raws):
             return block
         return filter(None, [self._row(raw, position) for position, raw in enumerate(raws, first)])
 
     def _row(self, raw: msgspec.Raw | bytes, position: int) -> EventRow | None:
-        row = _clean_rows(b'{"data":[' + raw + b"]}")
+        row = _clean_row(bytes(raw))
         if row is not None:
-            return row[0]
+            return row
         found = read_event(raw)
         if isinstance(found, str):
             self.rejected.append(RejectedEvent(position, found, bytes(raw)))
