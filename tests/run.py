@@ -16,8 +16,8 @@ from tests.isolation import without_user_settings
 
 TOP = Path(__file__).resolve().parent.parent
 PYTEST = ("pytest",)
-# Most tests wait for a rate limit, a patience or a process to end: on two cores four at once take half of the time.
-AT_ONCE = ("-n", "4", "--dist", "worksteal")
+# Most of a test's time are waits: for a rate limit, a patience, a process to end. Six at once keep two cores busy.
+AT_ONCE = ("-n", "6", "--dist", "worksteal")
 INTERRUPTED = 130
 
 
@@ -59,7 +59,7 @@ def with_caches(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def _outcomes(environment: Mapping[str, str]) -> list[Outcome]:
-    """Every check is run, whichever fails; mypy beside pytest, which waits for a quarter of its time."""
+    """Every check is run, whichever fails; mypy beside pytest, which waits for part of its time."""
     sources = (".", *scripts())
     outcomes = [
         _outcome("ruff check", ("ruff", "check", "--quiet", *sources), environment),
