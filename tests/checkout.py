@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +66,16 @@ class Checkout:
         return [self.python, str(self.top / "bin" / "ingest"), *words]
 
     def start(self, *words: str, **extra: str) -> subprocess.Popen[str]:
+        """Heeds Ctrl-C, also where the tests were started by a script's `&` and do not."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            self.command(*words), env=environment(**extra), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+            self.command(*words),
+            env=environment(**extra),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *words: str, **extra: str) -> Ran:
