@@ -67,8 +67,12 @@ class Meter:
         self._walk_length += page.received
         if page.total is not None:
             self.total, self.total_is_fresh = page.total, True
-        if page.cursor is None:
+        if page.cursor is None and page.total is not None:
             self._total_at_head = page.total
+
+    def heard(self, total: int) -> None:
+        """The API has said its total anew, not with a page."""
+        self.total, self.total_is_fresh = total, True
 
     @property
     def grown(self) -> int:

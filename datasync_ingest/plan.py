@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import groupby
 
+from .coverage import Gap, gaps
 from .ledger import Walk
-from .messages import KnownPage, PageFacts, Position
+from .messages import FEED, KnownPage, PageFacts, Position
 
 FINISHED = "finished"
 ACTIVE = "active"
@@ -43,6 +44,16 @@ def from_the_start(reason: str, *, until: Position | None = None) -> Plan:
     """A new walk from the newest event, to the oldest or to `until`."""
     walk = Walk(str(uuid.uuid4()), until=until, cursor=None, after=None, head=None, state=ACTIVE)
     return Plan(walk, 0, None, None, is_new=True, reason=reason)
+
+
+def extent_of(sweep: Walk) -> Gap:
+    """What a sweep is to read: to where an older walk began, and from where one came to that it goes on with."""
+    return Gap(*(None if position is None else position.timestamp_ms for position in (sweep.until, sweep.after)))
+
+
+def can_sweep(walk: Walk) -> bool:
+    """Whether times tell what a new walk is to read."""
+    return walk.until is None or walk.until.timestamp_ms is not None
 
 
 def onward(walk: Walk, pages: Sequence[KnownPage]) -> Plan:
@@ -149,7 +160,7 @@ def rebuilt(pages: Iterable[KnownPage], known: Sequence[Walk]) -> list[Walk]:
     it everything has been read; they are superseded if they began there. Where the first page is not known, neither is
     where the walk began: it begins at the newest event.
     """
-    by_walk = groupby(sorted(pages, key=lambda page: (page.page.walk, page.page.sequence)), _walk_of)
+    by_walk = groupby(sorted(pages, key=lambda page: (walk_of(page), page.page.sequence)), walk_of)
     found = sorted((_entered(walk, list(its_pages)) for walk, its_pages in by_walk), key=_age_of_head)
     read = newest(walk for walk in [*known, *(walk for walk, _ in found)] if walk.state == FINISHED)
     walks = []
@@ -163,7 +174,12 @@ def rebuilt(pages: Iterable[KnownPage], known: Sequence[Walk]) -> list[Walk]:
 
 
 def _entered(walk: str, pages: Sequence[KnownPage]) -> tuple[Walk, Position | None]:
-    """A walk as its pages tell it, and how far down it came."""
+    """A walk as its pages tell it, and how far down it came; of a sweep that is nowhere as long as there are gaps."""
+    if pages[0].window is not None:
+        heads = [position for page in pages for position in (page.first, page.last) if position is not None]
+        state = ACTIVE if gaps(pages, Gap()) else FINISHED
+        head = max(heads, key=_age, default=None)
+        return Walk(walk, None, None, None, head, state, FEED, is_sweep=True), None
     first, over = pages[0], is_over(pages)
     state = ACTIVE if not over else FINISHED if pages[-1].next_cursor is None else TOPPED_UP
     if first.page.sequence != 0:
@@ -188,8 +204,9 @@ def _is_behind(walk: Walk, read: Position | None) -> bool:
     return walk.head is not None and read is not None and (walk.head == read or _age(walk.head) < _age(read))
 
 
-def _walk_of(page: KnownPage) -> str:
-    return page.page.walk
+def walk_of(page: KnownPage) -> str:
+    """The walk that a page belongs to: the sweep, for a page of one of its windows."""
+    return page.page.walk if page.window is None else page.window.sweep
 
 
 def _age(position: Position | None) -> float:

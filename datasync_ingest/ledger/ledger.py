@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import IngestError, LedgerDamagedError
-from ..messages import CompletedPage, KnownPage, Position, RawPage, Receipt, RequestEnded
+from ..messages import EVENTS, CompletedPage, KnownPage, Position, RawPage, Receipt, RequestEnded
 from .rows import KNOWN, completed_page, known_page, page_row, position_of, text_of
 from .sidecar import Sidecar, Transaction
 from .spool import FORGET, Spool
@@ -22,18 +22,21 @@ _log = logging.getLogger(__name__)
 
 _INSERT_PAGE = f"""
     INSERT OR IGNORE INTO pages ({KNOWN}, inserted, already_there, rejected, repaired, completed_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """  # noqa: S608
 _SELECT_PAGES = f"SELECT {KNOWN}, inserted, already_there, rejected, repaired FROM pages"  # noqa: S608
 _SELECT_KNOWN = f"SELECT {KNOWN} FROM pages WHERE walk = ? UNION ALL SELECT {KNOWN} FROM spool WHERE walk = ?"  # noqa: S608
+_SELECT_SWEPT = f"SELECT {KNOWN} FROM pages WHERE sweep = ? UNION ALL SELECT {KNOWN} FROM spool WHERE sweep = ?"  # noqa: S608
 
 # Where the newest event has no usable id, or its page is in the spool: the first position that there is will do.
 _FIND_HEAD = """
     UPDATE walks SET head = (
         SELECT coalesce(first_position, last_position) FROM (
-            SELECT sequence, first_position, last_position FROM pages WHERE walk = :walk
-            UNION ALL SELECT sequence, first_position, last_position FROM spool WHERE walk = :walk
-        ) WHERE coalesce(first_position, last_position) IS NOT NULL ORDER BY sequence LIMIT 1
+            SELECT sequence, until_ms, first_position, last_position FROM pages WHERE :walk IN (walk, sweep)
+            UNION ALL
+            SELECT sequence, until_ms, first_position, last_position FROM spool WHERE :walk IN (walk, sweep)
+        ) WHERE coalesce(first_position, last_position) IS NOT NULL
+        ORDER BY until_ms DESC NULLS FIRST, sequence LIMIT 1
     ) WHERE walk = :walk AND head IS NULL
 """
 _ADOPT_HEADS = """
@@ -44,7 +47,11 @@ _ADOPT_HEADS = """
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """One way through the API's order, from `cursor` (None: the newest event) towards the oldest event or `until`."""
+    """One way through the API's order, from `cursor` (None: the newest event) towards the oldest event or `until`.
+
+    A sweep reads all of that at once, as windows in time, each by a chain of pages of its own. `endpoint` is whose
+    cursors they are.
+    """
 
     walk: str
     until: Position | None
@@ -52,6 +59,8 @@ class Walk:
     after: Position | None
     head: Position | None
     state: str
+    endpoint: str = EVENTS
+    is_sweep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +187,13 @@ class Ledger:
 
     def walks(self) -> list[Walk]:
         """In the order in which they were begun."""
-        rows = self._sidecar.read("SELECT walk, until, cursor, after, head, state FROM walks ORDER BY number")
-        return [Walk(w, position_of(u), c, position_of(a), position_of(h), s) for w, u, c, a, h, s in rows]
+        rows = self._sidecar.read(
+            "SELECT walk, until, cursor, after, head, state, endpoint, is_sweep FROM walks ORDER BY number"
+        )
+        return [
+            Walk(walk, position_of(until), cursor, position_of(after), position_of(head), state, endpoint, bool(sweep))
+            for walk, until, cursor, after, head, state, endpoint, sweep in rows
+        ]
 
     # --- pages ---
 
@@ -196,6 +210,7 @@ class Ledger:
             page.first,
             page.last,
             receipt.counts,
+            window=page.window,
         )
         with self._sidecar.atomic() as connection:
             marked = connection.execute(_INSERT_PAGE, page_row(completed)).rowcount == 1
@@ -250,6 +265,10 @@ class Ledger:
     def known(self, walk: str) -> list[KnownPage]:
         """The pages of a walk that need not be fetched again: completed or spooled, in the order of their sequence."""
         return [known_page(row) for row in self._sidecar.read(f"{_SELECT_KNOWN} ORDER BY sequence", (walk, walk))]
+
+    def swept(self, sweep: str) -> list[KnownPage]:
+        """The pages of a sweep's windows that need not be fetched again: completed or spooled, in no order."""
+        return [known_page(row) for row in self._sidecar.read(_SELECT_SWEPT, (sweep, sweep))]
 
     def settled(self, walk: str) -> list[KnownPage]:
         """The pages of a walk that no worker will get any more: completed or poisoned."""
@@ -315,9 +334,9 @@ class Ledger:
 def _enter(connection: Transaction, walk: Walk) -> None:
     texts = [text_of(position) for position in (walk.until, walk.after, walk.head)]
     connection.execute(
-        "INSERT INTO walks (walk, number, until, cursor, after, head, state, begun_at)"
-        " VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM walks), ?, ?, ?, ?, ?, ?)",
-        (walk.walk, texts[0], walk.cursor, texts[1], texts[2], walk.state, time.time()),
+        "INSERT INTO walks (walk, number, until, cursor, after, head, state, endpoint, is_sweep, begun_at)"
+        " VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM walks), ?, ?, ?, ?, ?, ?, ?, ?)",
+        (walk.walk, texts[0], walk.cursor, *texts[1:], walk.state, walk.endpoint, walk.is_sweep, time.time()),
     )
 
 
