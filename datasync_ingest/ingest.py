@@ -11,7 +11,9 @@ from functools import partial
 from typing import Any
 
 from .api.cursors import Renewal
-from .api.fetching import REFUSED_ABOVE, PageFetcher
+from .api.endpoints import endpoint_of
+from .api.fetching import PageFetcher
+from .api.sharing import with_any_page_size
 from .books import reconcile
 from .copying import FETCHING_FACT, Copier
 from .errors import IngestError
@@ -74,7 +76,7 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         source = enter(_source(served, settings, stop))
         holdings = _reconciled(settings, intent, ledger, source)
         observer = Observers([history, *observers])
-        fetcher = enter(closing(PageFetcher(settings, observe=observer.requested)))
+        fetcher = enter(closing(PageFetcher(settings, observe=observer.requested, endpoint=endpoint_of(settings))))
         fetcher.restore(_fetching(ledger, intent))
         key_clock = KeyClock(ledger, key)
         total = ledger.fact("total")
@@ -140,7 +142,7 @@ def _announced(ending: RunEnding, settings: Settings) -> Iterator[None]:
 def _fetching(ledger: Ledger, intent: Intent) -> Mapping[str, Any] | None:
     """What the last run knew of the API; the page size may be another at a new address, or by now."""
     found: dict[str, Any] | None = ledger.fact(FETCHING_FACT)
-    return {**found, REFUSED_ABOVE: None} if found and (intent.fresh or intent.adopt) else found
+    return with_any_page_size(found) if found and (intent.fresh or intent.adopt) else found
 
 
 def _source(served: Database, settings: Settings, stop: StopRequest) -> SourceDatabase:

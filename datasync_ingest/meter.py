@@ -7,8 +7,8 @@ import math
 import time
 from collections.abc import Callable
 
-from .activity import DATABASE, FETCHING, RATE_LIMIT, Activity
-from .api.cursors import CursorClock
+from .activity import DATABASE, FETCHING, RATE_LIMIT, Doings
+from .api.cursors import Lives
 from .api.pacing import Pacer
 from .books import Balance
 from .key_clock import KeyClock
@@ -30,11 +30,11 @@ class Meter:
     def __init__(
         self,
         holdings: Holdings,
-        activity: Activity,
+        activity: Doings,
         pacer: Pacer,
         key_clock: KeyClock,
         *,
-        cursors: CursorClock | None = None,
+        cursors: Lives | None = None,
         total: int | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from . import conversions, units
+from . import __version__, conversions, units
 from .errors import ConfigurationError
 
 # The libpq variables that name a database, https://www.postgresql.org/docs/current/libpq-envars.html;
@@ -39,6 +39,7 @@ _LIBPQ = {
 # Masking a shorter text would garble every sentence that happens to hold it, and so give it away.
 _SHORTEST_MASKED = 4
 _LIBPQ_NAMES_A_DATABASE = ("PGHOST", "PGSERVICE", "PGDATABASE")
+EVENTS, FEED = "events", "feed"  # the two endpoints of the API that serve its events
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,37 @@ class Settings:
     demo: bool = False
     proxies: tuple[tuple[str, str], ...] = ()
     ca_bundle: str | None = None
+    stream_token: Secret | None = None
 
     api_base_url: str = _setting(
         "API_BASE_URL",
         "where the API is, with or without /api/v1",
         default="http://datasync-dev-alb-101078500.us-east-1.elb.amazonaws.com/api/v1",
         convert=conversions.base_url,
+    )
+    endpoint: str = _setting(
+        "SOURCE",
+        "where events are read: events, the public endpoint, or feed, the dashboard's; the events are the same",
+        default=EVENTS,
+        convert=conversions.one_of(EVENTS, FEED),
+    )
+    fetch_concurrency: int = _setting(
+        "FETCH_CONCURRENCY",
+        "chains of pages that read the feed at once",
+        default=8,
+        convert=conversions.count(1, 64),
+    )
+    user_agent: str = _setting(
+        "TARGET_USER_AGENT",
+        "what every request says of who asks",
+        default=f"datasync_ingest/{__version__}",
+        convert=conversions.header_text,
+    )
+    stream_path: str | None = _setting(
+        "TARGET_STREAM_PATH",
+        "the feed's path, for a token of your own in TARGET_STREAM_TOKEN",
+        default=None,
+        convert=conversions.optional(conversions.url_path),
     )
     data_dir: Path = _setting(
         "DATA_DIR",
@@ -180,8 +206,9 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every text that must not be printed: the key, the database's conninfo and the password in it."""
-        texts = [secret.reveal() for secret in (self.api_key, self.database) if secret is not None]
+        """Every text that must not be printed: the key, the token, the database's conninfo and the password in it."""
+        found = (self.api_key, self.stream_token, self.database)
+        texts = [secret.reveal() for secret in found if secret is not None]
         texts += [match for text in texts for match in _passwords_in(text)]
         return tuple(text for text in texts if len(text) >= _SHORTEST_MASKED)
 
@@ -219,6 +246,7 @@ def load(flags: Mapping[str, str | None], *, demo: bool = False, directory: Path
     environment = {name: text for name, (text, _) in found.items()}
     return Settings(
         api_key=_api_key(environment, directory),
+        stream_token=_stream_token(environment, values["stream_path"]),
         database=_database(environment),
         source=values["api_base_url"],
         proxies=tuple(sorted(urllib.request.getproxies().items())),
@@ -281,12 +309,28 @@ def _api_key(environment: Mapping[str, str], directory: Path) -> Secret | None:
     if text is None:
         return None
     key = text.strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
+    if not conversions.is_header_word(key):
         raise ConfigurationError(
             "The API key is empty or holds characters that no HTTP header can carry.",
             hint="Set TARGET_API_KEY to the key exactly as it was given to you.",
         )
     return Secret(key)
+
+
+def _stream_token(environment: Mapping[str, str], path: str | None) -> Secret | None:
+    """A token is worth nothing without the path that it was given out for, nor the path without it."""
+    token = environment.get("TARGET_STREAM_TOKEN", "").strip() or None
+    if token is not None and not conversions.is_header_word(token):
+        raise ConfigurationError(
+            "The stream token holds characters that no HTTP header can carry.",
+            hint="Set TARGET_STREAM_TOKEN to the token exactly as the dashboard's requests have it.",
+        )
+    if (token is None) != (path is None):
+        raise ConfigurationError(
+            "TARGET_STREAM_TOKEN and TARGET_STREAM_PATH go together, and one of them is not set.",
+            hint="Set both, as the dashboard's requests have them, or neither: then the program asks for a token.",
+        )
+    return None if token is None else Secret(token)
 
 
 def _database(environment: Mapping[str, str]) -> Secret | None:

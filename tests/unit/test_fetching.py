@@ -41,7 +41,7 @@ class Server:
         self.told: list[RequestEnded] = []
         self.fetcher = Fetcher(self)
 
-    def get(self, url: str, parameters: Mapping[str, str]) -> Response:
+    def get(self, url: str, parameters: Mapping[str, str], headers: Mapping[str, str]) -> Response:
         limit, cursor = int(parameters["limit"]), parameters.get("cursor")
         start = 0 if cursor is None else self.place(cursor)
         self.asked.append((limit, None if cursor is None else start))
