@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .api.cursors import Renewal
+from .activity import Activities
+from .api.cursors import CursorClocks, Renewal
 from .api.endpoints import endpoint_of
 from .api.fetching import PageFetcher
 from .api.sharing import with_any_page_size
 from .books import reconcile
+from .chain import Chain
 from .copying import FETCHING_FACT, Copier
 from .errors import IngestError
 from .history import History
@@ -30,7 +32,7 @@ from .postgres.source import Holdings, SourceDatabase
 from .postgres.writers import DEFAULT_WRITER
 from .progress import Display
 from .redaction import mask
-from .settings import Settings
+from .settings import FEED, Settings
 from .stopping import StopRequest, Wake, stop_on_signals
 from .summary import Summary
 from .units import show_seconds
@@ -79,14 +81,18 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         fetcher = enter(closing(PageFetcher(settings, observe=observer.requested, endpoint=endpoint_of(settings))))
         fetcher.restore(_fetching(ledger, intent))
         key_clock = KeyClock(ledger, key)
+        fetchers = [fetcher, *(enter(closing(fetcher.sibling())) for _ in range(1, _chains(settings)))]
+        cursors = CursorClocks(*(one.cursors for one in fetchers))
+        activities = Activities(*(one.activity for one in fetchers))
         total = ledger.fact("total")
-        meter = Meter(holdings, fetcher.activity, fetcher.pacer, key_clock, cursors=fetcher.cursors, total=total)
+        meter = Meter(holdings, activities, fetcher.pacer, key_clock, cursors=cursors, total=total)
         options = WorkerOptions(served.conninfo, intent.writer, settings.db_patience)
         pool = POOLS[intent.pool](options, settings.worker_concurrency)
         copier = Copier(
             settings,
             fetcher=fetcher,
             renewal=Renewal(fetcher, fetcher.cursors) if intent.renew_cursors else None,
+            chains=[Chain(one, wake) for one in fetchers],
             pool=pool,
             ledger=ledger,
             meter=meter,
@@ -105,7 +111,10 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
             _log.info("%d poisoned pages are tried once more", ledger.spool.retry_poisoned())
         if ledger.spool.waiting:
             _log.info("%d pages are in the spool: they are written first", ledger.spool.waiting)
-        balance = Walking(ledger, source, copier, meter, intent.rewalk).until_balanced()
+        walking = Walking(
+            *(ledger, source, copier, meter, intent.rewalk), endpoint=settings.endpoint, chains=len(fetchers)
+        )
+        balance = walking.until_balanced()
         ending.exit_code, ending.sentence = balance.verdict()
         summary = meter.summary(balance, demo=settings.demo)
         ending.summary = summary.as_json()
@@ -137,6 +146,11 @@ def _announced(ending: RunEnding, settings: Settings) -> Iterator[None]:
             *(ending.run, show_seconds(time.monotonic() - began_at), code),
             extra={"facts": {"exit_code": code, "ending": sentence}},
         )
+
+
+def _chains(settings: Settings) -> int:
+    """Only the feed has bounds in time, by which several chains can read it at once."""
+    return settings.fetch_concurrency if settings.endpoint == FEED else 1
 
 
 def _fetching(ledger: Ledger, intent: Intent) -> Mapping[str, Any] | None:

@@ -19,6 +19,7 @@ from dotenv import dotenv_values
 
 from . import __version__, conversions, units
 from .errors import ConfigurationError
+from .messages import EVENTS, FEED
 
 # The libpq variables that name a database, https://www.postgresql.org/docs/current/libpq-envars.html;
 # each of the first three says by itself that the user has one.
@@ -39,7 +40,6 @@ _LIBPQ = {
 # Masking a shorter text would garble every sentence that happens to hold it, and so give it away.
 _SHORTEST_MASKED = 4
 _LIBPQ_NAMES_A_DATABASE = ("PGHOST", "PGSERVICE", "PGDATABASE")
-EVENTS, FEED = "events", "feed"  # the two endpoints of the API that serve its events
 
 
 @dataclass(frozen=True, slots=True)

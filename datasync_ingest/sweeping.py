@@ -7,7 +7,7 @@ server is asked while the first parts are on their way already: their pages are 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from .api.time_bounds import NOT_HEEDED, TimeQuestion, TimeReading, question_about
 from .chain import Ask, Chain
@@ -22,6 +22,10 @@ _SHARE = 1.5  # pages a part, at least, when all that there is gets cut
 _SAMPLE = 100  # events that a question is made of where no page is at hand
 
 _log = logging.getLogger(__name__)
+
+
+class UnsweepableError(Exception):
+    """Raised when times do not bound what is read: the walk must be made by one chain of pages."""
 
 
 class Sweeping:
@@ -117,11 +121,18 @@ class Sweeping:
         elif error is not None and not (expired and part is not None and part.can_go_on):
             self._fail(chain, error)
         elif part is not None and part.is_read and part in self._cut_unread[:1]:
-            self._drop(self._cut_unread[1:])  # it went on to the end before anybody knew where the others begin
+            self._leave_the_others()
         elif part is not None and not part.is_dropped and (rest := part.rest()) is not None:
             if error is not None:
                 _log.info("%s The rest is asked for by its time.", error)
             self._open.append(Part(rest, self._reading, part.left))
+
+    def _leave_the_others(self) -> None:
+        """One went on to the oldest event before anybody knew where the others begin."""
+        for part in self._cut_unread[1:]:
+            part.is_dropped = True
+        self._open = [part for part in self._open if not part.is_dropped]
+        self._cut_unread = []
 
     def _fail(self, chain: Chain, error: Exception) -> None:
         if self.error is None:
@@ -229,7 +240,7 @@ class Sweeping:
     def _settle(self, reading: TimeReading) -> None:
         self._reading = reading
         if not reading.can_begin_anywhere:
-            self._read_as_one()
+            self._give_up()
             return
         if self._cut_unread:
             self._cut_unread[0].expect(self._cut_unread[1].events)
@@ -242,23 +253,12 @@ class Sweeping:
             newer.since = older.until + 1
         self._cut_unread = []
 
-    def _read_as_one(self) -> None:
-        """Without bounds there is one chain, from the newest event to the oldest."""
-        bottom = self._sweep.until.timestamp_ms if self._sweep.until is not None else None
-        parts = [*self._parts_at_work(), *self._open]
-        from_head = [part for part in parts if part.until is None]
-        self._drop(part for part in parts if part.until is not None)
-        for part in from_head:
-            part.know(NOT_HEEDED)
-            part.since = bottom
-        if parts and not from_head:
-            self._open.append(Part(Gap(bottom, None), NOT_HEEDED))
-
-    def _drop(self, parts: Iterable[Part]) -> None:
-        for part in parts:
+    def _give_up(self) -> None:
+        """Without bounds in time there is nothing to cut."""
+        self.error = UnsweepableError("since and until do not bound the events")
+        for part in [*self._parts_at_work(), *self._open]:
             part.is_dropped = True
-        self._open = [part for part in self._open if not part.is_dropped]
-        self._cut_unread = []
+        self._open = []
 
 
 def _waited(chain: Chain) -> float:
