@@ -139,7 +139,7 @@ class Copier:
             reading=None if kept is None else TimeReading.from_json(kept),
             learned=lambda reading: self._ledger.keep(**{READING_FACT: reading.as_json()}),
             heard=self._meter.heard,
-            sustains=lambda: getattr(self._fetcher.pacer, "sustains", None),
+            sustains=lambda: self._fetcher.pacer.sustains,
         )
 
     def _work_off(self, walk: Fetching) -> None:

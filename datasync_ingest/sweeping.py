@@ -7,7 +7,9 @@ server is asked while the first parts are on their way already: their pages are 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from .api.time_bounds import NOT_HEEDED, TimeQuestion, TimeReading, question_about
 from .chain import Ask, Chain
@@ -99,7 +101,8 @@ class Sweeping:
 
     def wait_for_end(self, timeout_s: float) -> bool:
         """Whether no request is under way any more, nor can be: for when the fetchers were stopped."""
-        return all([chain.wait_for_end(timeout_s) for chain in self._chains])
+        deadline = time.monotonic() + timeout_s
+        return all(chain.wait_for_end(max(0.0, deadline - time.monotonic())) for chain in self._chains)
 
     def tend(self) -> None:
         """Takes note of what chains have come to, and gives work to those that have none."""
@@ -248,7 +251,7 @@ class Sweeping:
             (part.settle if part in self._cut_unread[1:] else part.know)(reading)
         if self._cut_unread:
             self._cut_unread[-1].since = self._cut_unread[0].since
-        for newer, older in zip(self._cut_unread, self._cut_unread[1:]):
+        for newer, older in pairwise(self._cut_unread):
             assert older.until is not None, "it was cut there"
             newer.since = older.until + 1
         self._cut_unread = []

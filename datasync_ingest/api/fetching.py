@@ -169,13 +169,16 @@ class PageFetcher:
     def _request(self, page: PageId, parameters: Mapping[str, str]) -> Response | None:
         """One request when its turn has come. None: one too many, which the pacer now knows."""
         self._await_turn()
-        with self.activity.during(FETCHING):
-            access = self._endpoint.access()
-        self.pacer.started()
-        self.activity.count("requests")
-        self._telling.sent()
-        with self.activity.during(FETCHING):
-            response = self._client.get(access.url, parameters, access.headers)
+        try:
+            with self.activity.during(FETCHING):
+                access = self._endpoint.access()
+            self.activity.count("requests")
+            self._telling.sent()
+            with self.activity.during(FETCHING):
+                response = self._client.get(access.url, parameters, access.headers)
+        except Exception:
+            self.pacer.failed()
+            raise
         self._telling.answered(response)
         self.cursors.answered(response.headers, response.received_at)
         if outcome_of(response.status, response.body) is not Outcome.LIMITED:
@@ -287,10 +290,15 @@ class PageFetcher:
         return False
 
     def _await_turn(self) -> None:
-        while (wait_s := self.pacer.wait_s()) > 0:
-            self._wait(wait_s, RATE_LIMIT)
+        """Returns when a request may start, which counts from then on."""
         if self._stop.is_set():
             raise Interrupted
+        try:
+            while (wait_s := self.pacer.take()) > 0:
+                self._wait(wait_s, RATE_LIMIT)
+        except Interrupted:
+            self.pacer.leave()
+            raise
 
     def _sit_out(self, address: PageAddress, trouble: Trouble, fault: Fault) -> None:
         """Waits before the next attempt, or raises the error that ends the run."""
