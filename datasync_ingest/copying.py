@@ -12,9 +12,9 @@ from . import errors
 from .api.fetching import PageFetcher
 from .api.time_bounds import TimeReading
 from .asking import Question
-from .errors import ConfigurationError, IngestError, StoppedError, WorkerFailedError
 from .chain import Chain
 from .coverage import Gap, gaps
+from .errors import ConfigurationError, IngestError, StoppedError, WorkerFailedError
 from .feeding import Feeder
 from .ledger import Ledger, Walk
 from .log_lines import about, note

@@ -79,7 +79,10 @@ def _stretches(pages: Sequence[KnownPage]) -> Iterator[_Stretch]:
     for page in pages:
         behind[page.after if page.cursor is not None else None].append(page)
     ends = {page.last for page in pages if not page.ends_walk}
-    beginnings = [*behind.pop(None, ()), *(page for page in pages if page.cursor is not None and page.after not in ends)]
+    beginnings = [
+        *behind.pop(None, ()),
+        *(page for page in pages if page.cursor is not None and page.after not in ends),
+    ]
     seen: set[PageId] = set()
     for first in beginnings:
         high = _begins(first)

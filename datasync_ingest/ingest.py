@@ -23,6 +23,7 @@ from .history import History
 from .key_clock import KEY_FACT, KeyClock
 from .ledger import Ledger, RunEnding
 from .log_lines import about
+from .messages import FEED
 from .meter import Meter
 from .observing import Observer, Observers
 from .plan import Rewalk
@@ -32,7 +33,7 @@ from .postgres.source import Holdings, SourceDatabase
 from .postgres.writers import DEFAULT_WRITER
 from .progress import Display
 from .redaction import mask
-from .settings import FEED, Settings
+from .settings import Settings
 from .stopping import StopRequest, Wake, stop_on_signals
 from .summary import Summary
 from .units import show_seconds

@@ -74,9 +74,9 @@ class Window:
 class PageAddress:
     """Which page is wanted: its identity, the cursor to ask with, and the last position of the page before.
 
-    `bounds` are asked for along with the cursor, of an endpoint that knows them. `seen`: the cursors that the walk has met, none of which may come again. `fresh`: a page out of the server's cache,
-    which may be 30 s old, will not do. `limit`: the page is known, and asked for once more with exactly this limit,
-    by a cursor that the server may refuse.
+    `bounds` are asked for along with the cursor, of an endpoint that knows them. `seen`: the cursors that the walk has
+    met, none of which may come again. `fresh`: a page out of the server's cache, which may be 30 s old, will not do.
+    `limit`: the page is known, and asked for once more with exactly this limit, by a cursor that the server may refuse.
     """
 
     page: PageId

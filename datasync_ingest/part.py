@@ -83,7 +83,9 @@ class Part:
                 self._at = position.timestamp_ms
         self.is_read = page.ends_walk or self.reaches(page)
         whole = bounds == TimeBounds()
-        counts_the_part = page.total is not None and since == self.since and (everything is None or page.total < everything)
+        counts_the_part = (
+            page.total is not None and since == self.since and (everything is None or page.total < everything)
+        )
         if page.total is not None and (counts_the_part or (whole and self.since is None)):
             self.events = page.total
         return dataclasses.replace(

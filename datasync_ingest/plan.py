@@ -48,7 +48,10 @@ def from_the_start(reason: str, *, until: Position | None = None) -> Plan:
 
 def extent_of(sweep: Walk) -> Gap:
     """What a sweep is to read: to where an older walk began, and from where one came to that it goes on with."""
-    return Gap(*(None if position is None else position.timestamp_ms for position in (sweep.until, sweep.after)))
+    return Gap(
+        since=None if sweep.until is None else sweep.until.timestamp_ms,
+        until=None if sweep.after is None else sweep.after.timestamp_ms,
+    )
 
 
 def can_sweep(walk: Walk) -> bool:

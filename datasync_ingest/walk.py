@@ -78,9 +78,7 @@ def follow(
         place = _beyond(place, page.next_cursor, page)
 
 
-def _fetched(
-    place: Plan, seen: set[str], bounds: TimeBounds, fetcher: Fetches, renewal: Renews | None
-) -> RawPage:
+def _fetched(place: Plan, seen: set[str], bounds: TimeBounds, fetcher: Fetches, renewal: Renews | None) -> RawPage:
     """The page at `place`, if need be with one renewed cursor, which `seen` then holds as well."""
     try:
         return fetcher.fetch(_address(place, seen, bounds))

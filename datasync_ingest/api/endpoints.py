@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import StreamRefusedError
-from ..messages import PageAddress
-from ..settings import FEED, Settings
+from ..messages import FEED, PageAddress
+from ..settings import Settings
 from .client import Response
 from .outcomes import AccessDied, error_of
 from .reading import said

@@ -20,7 +20,7 @@ _AT_THE_ENDS = 1  # of the page: events of that millisecond may be on other page
 
 @dataclass(frozen=True, slots=True)
 class TimeReading:
-    """Whether an event at just `since`, and at just `until`, is meant; None: the server does not heed that parameter."""
+    """Whether an event at just `since`, and at just `until`, is meant; None: that parameter is not heeded."""
 
     since_inclusive: bool | None
     until_inclusive: bool | None
