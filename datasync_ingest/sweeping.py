@@ -128,7 +128,9 @@ class Sweeping:
         elif part is not None and not part.is_dropped and (rest := part.rest()) is not None:
             if error is not None:
                 _log.info("%s The rest is asked for by its time.", error)
-            self._open.append(Part(rest, self._reading, part.left))
+            onward = Part(rest, self._reading, part.left)
+            self._open.append(onward)
+            self._cut_unread[:1] = [onward if part in self._cut_unread[:1] else one for one in self._cut_unread[:1]]
 
     def _leave_the_others(self) -> None:
         """One went on to the oldest event before anybody knew where the others begin."""
@@ -157,7 +159,7 @@ class Sweeping:
         elif (part := self._next_part()) is not None:
             self._open.remove(part)
             chain.read(part, self._sweep)
-        elif self._reading is None and self._question is None and not self._parts_at_work():
+        elif self._reading is None and self._open and all(chain.is_idle for chain in self._chains):
             self._ask(chain, TimeBounds(), _SAMPLE, self._ask_about, self._not_heeded)
         elif self._reading is not None and not self._open and self._must_look_at_head:
             self._must_look_at_head = False
@@ -170,7 +172,7 @@ class Sweeping:
         return max(filter(self._may_begin, self._open), key=self._left, default=None)
 
     def _may_begin(self, part: Part) -> bool:
-        return part.can_be_given or part in self._cut_unread
+        return part.can_be_given or part in self._cut_unread[1:]
 
     def _cut(self) -> None:
         parts = self._parts_at_work()

@@ -61,10 +61,9 @@ class TimeQuestion:
         newest, oldest = _time(answer.first), _time(answer.last)
         if since is None or until is None or newest is None or oldest is None:
             return NOT_HEEDED
-        return TimeReading(
-            None if oldest < since else oldest == since,
-            None if newest > until else newest == until,
-        )
+        if newest > until:
+            return NOT_HEEDED  # it begins at the newest event, and so tells nothing of `since`
+        return TimeReading(None if oldest < since else oldest == since, newest == until)
 
 
 def question_about(page: RawPage) -> TimeQuestion | None:
