@@ -19,7 +19,8 @@ from .ledger import Walk
 from .messages import PageAddress, PageId, RawPage, TimeBounds
 from .part import Part
 
-_LEFT_TO_CUT = 2.0  # pages that a chain has left, one of them on its way, before another takes half of them
+# Pages that a chain has left before another takes half of them. One is on its way: it must not reach what is taken.
+_LEFT_TO_CUT = 2.5
 _SHARE = 1.5  # pages a part, at least, when all that there is gets cut
 _SAMPLE = 100  # events that a question is made of where no page is at hand
 

@@ -7,12 +7,13 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from ..errors import IngestError, LedgerDamagedError
-from ..messages import EVENTS, CompletedPage, KnownPage, Position, RawPage, Receipt, RequestEnded
+from ..messages import CompletedPage, KnownPage, RawPage, Receipt, RequestEnded
+from .entries import Incident, RunEnding, Sample, Walk
 from .rows import KNOWN, completed_page, known_page, page_row, position_of, text_of
 from .sidecar import Sidecar, Transaction
 from .spool import FORGET, Spool
@@ -43,54 +44,6 @@ _ADOPT_HEADS = """
     UPDATE walks SET head = (SELECT first_position FROM pages WHERE pages.walk = walks.walk AND sequence = 0)
     WHERE head IS NULL
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """One way through the API's order, from `cursor` (None: the newest event) towards the oldest event or `until`.
-
-    A sweep reads all of that at once, as windows in time, each by a chain of pages of its own. `endpoint` is whose
-    cursors they are.
-    """
-
-    walk: str
-    until: Position | None
-    cursor: str | None
-    after: Position | None
-    head: Position | None
-    state: str
-    endpoint: str = EVENTS
-    is_sweep: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """How a run stood at one moment (epoch seconds), and where its time had gone by then, in seconds by cause."""
-
-    at: float
-    snapshot: Mapping[str, Any]
-    seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """A warning or an error, as it was logged at that moment (epoch seconds) by a room, of a page where it had one."""
-
-    at: float
-    level: str
-    room: str
-    page: str | None
-    message: str
-
-
-@dataclass(slots=True)
-class RunEnding:
-    """How a run ended; to be said by the one who runs it, unless an IngestError says it. `run` is its number."""
-
-    run: int
-    exit_code: int = 1
-    sentence: str = "unexpected error"
-    summary: Mapping[str, Any] | None = None
 
 
 class Ledger:
