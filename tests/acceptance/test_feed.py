@@ -32,6 +32,8 @@ def test_a_refused_run_says_how_to_go_on_and_goes_on_by_the_public_endpoint(
     assert "error: The API gives no stream access to this program: it answered 403 DASHBOARD_REQUIRED" in refused.err
     assert "--source events" in refused.err
     assert "Traceback" not in refused.err
+    looked = workplace.run("quick-test", "--yes", API_BASE_URL=api.url)
+    assert looked.code == 0, "what a run with the feed has left is no hindrance"
     workplace.ingest(API_BASE_URL=api.url)
     require_exact(workplace, database, api)
 

@@ -228,6 +228,7 @@ def test_what_is_learned_of_the_feed_is_kept_apart_from_what_is_known_of_the_eve
         second = Shared(feed, endpoint)
         second.restore(known)
         assert second.pacer.remaining is None
+        assert set(known) <= set(Shared(feed, endpoint).state(settled=False)), "also where only the feed was asked"
         assert second.step_down(5000, "400")
         both = json.loads(json.dumps(second.state(settled=False)))
         assert {name: both[name] for name in known} == known
