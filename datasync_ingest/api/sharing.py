@@ -42,7 +42,8 @@ class Shared:
         self.limit = settings.batch_size
         self.any_page = False
         self._refused_above: int | None = None  # events a page: the server refused every larger one that was tried
-        self._others: dict[str, Any] = {}  # what earlier runs left of the other endpoint
+        # What earlier runs left of the other endpoint; of /events there is always something, for whoever asks it alone.
+        self._others: dict[str, Any] = {} if self._is_main else self._state(settled=True)
         self._lock = threading.Lock()
 
     def patience(self) -> Trouble:
@@ -64,7 +65,7 @@ class Shared:
 
     def state(self, *, settled: bool) -> dict[str, Any]:
         """What the next run needs to know, as JSON values: of /events, and below the other's name, of the feed."""
-        own = {"pacer": self.pacer.state(), REFUSED_ABOVE: self._refused_above, "settled": settled}
+        own = self._state(settled=settled)
         return {**self._others, **own} if self._is_main else {**self._others, self.endpoint.key: own}
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
@@ -73,7 +74,7 @@ class Shared:
             return
         own = state if self._is_main else state.get(self.endpoint.key)
         mine = ("pacer", REFUSED_ABOVE, "settled") if self._is_main else (self.endpoint.key,)
-        self._others = {name: value for name, value in state.items() if name not in mine}
+        self._others |= {name: value for name, value in state.items() if name not in mine}
         if not own or "pacer" not in own:
             return
         self.pacer.restore(own["pacer"], unseen=0 if own["settled"] else 1)
@@ -81,6 +82,9 @@ class Shared:
         if self._refused_above is not None and self._refused_above < self.limit:
             self.limit = self._refused_above
             _log.info("the server has refused more than %d events a page before; --fresh tries again", self.limit)
+
+    def _state(self, *, settled: bool) -> dict[str, Any]:
+        return {"pacer": self.pacer.state(), REFUSED_ABOVE: self._refused_above, "settled": settled}
 
     @property
     def _is_main(self) -> bool:
