@@ -65,7 +65,8 @@ def onward(walk: Walk, pages: Sequence[KnownPage]) -> Plan:
     known = {page.page.sequence: page for page in pages[len(prefix) :]}
     seen = frozenset(page.next_cursor for page in prefix if page.next_cursor is not None)
     if not prefix:
-        return Plan(walk, 0, walk.cursor, walk.after, known, seen, reason=f"walk {walk.walk[:8]} from its start")
+        where = "what its chains have not read" if walk.is_sweep else "from its start"
+        return Plan(walk, 0, walk.cursor, walk.after, known, seen, reason=f"walk {walk.walk[:8]}, {where}")
     last = prefix[-1]
     reason = f"walk {walk.walk[:8]} after page {last.page.sequence}"
     return Plan(
@@ -83,7 +84,7 @@ def onward(walk: Walk, pages: Sequence[KnownPage]) -> Plan:
 
 def branch(plan: Plan) -> Plan:
     """A new walk from where `plan` stands, for when the known pages beyond do not fit what the API serves there."""
-    walk = Walk(str(uuid.uuid4()), plan.walk.until, plan.cursor, plan.after, plan.walk.head, ACTIVE)
+    walk = replace(plan.walk, walk=str(uuid.uuid4()), cursor=plan.cursor, after=plan.after, state=ACTIVE)
     return Plan(walk, 0, plan.cursor, plan.after, is_new=True, reason=f"walk {plan.walk.walk[:8]} branches")
 
 

@@ -168,13 +168,16 @@ class PageFetcher:
 
     def _request(self, page: PageId, parameters: Mapping[str, str]) -> Response | None:
         """One request when its turn has come. None: one too many, which the pacer now knows."""
+        if self._stop.is_set():
+            raise Interrupted
+        with self.activity.during(FETCHING):
+            self._endpoint.access()  # now, so that asking for a token takes no time of the turn
         self._await_turn()
         try:
             with self.activity.during(FETCHING):
-                access = self._endpoint.access()
-            self.activity.count("requests")
-            self._telling.sent()
-            with self.activity.during(FETCHING):
+                access = self._endpoint.access()  # a turn may have been long in coming
+                self.activity.count("requests")
+                self._telling.sent()
                 response = self._client.get(access.url, parameters, access.headers)
         except Exception:
             self.pacer.failed()
