@@ -65,8 +65,8 @@ def onward(walk: Walk, pages: Sequence[KnownPage]) -> Plan:
     known = {page.page.sequence: page for page in pages[len(prefix) :]}
     seen = frozenset(page.next_cursor for page in prefix if page.next_cursor is not None)
     if not prefix:
-        where = "what its chains have not read" if walk.is_sweep else "from its start"
-        return Plan(walk, 0, walk.cursor, walk.after, known, seen, reason=f"walk {walk.walk[:8]}, {where}")
+        where = ", what its chains have not read" if walk.is_sweep else " from its start"
+        return Plan(walk, 0, walk.cursor, walk.after, known, seen, reason=f"walk {walk.walk[:8]}{where}")
     last = prefix[-1]
     reason = f"walk {walk.walk[:8]} after page {last.page.sequence}"
     return Plan(

@@ -22,6 +22,7 @@ from .part import Part
 # Pages that a chain has left before another takes half of them. One is on its way: it must not reach what is taken.
 _LEFT_TO_CUT = 2.5
 _SHARE = 1.5  # pages a part, at least, when all that there is gets cut
+_UNTOLD = 3  # pages a chain that a feed without totals is taken to have: what is not there costs a request a part
 _SAMPLE = 100  # events that a question is made of where no page is at hand
 
 _log = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ class Sweeping:
         self._everything: int | None = None  # the API's total
         self._page_size = 1
         self._received = 0
-        self._must_look_at_head = len(gaps) > 1  # events may have come since, and only what is unbounded tells
+        # Events may have come since it began, and only what is asked for without bounds tells.
+        self._must_look_at_head = len(gaps) > 1 or any(gap.until is not None for gap in gaps)
         self._halted = False
         self.error: Exception | None = None
 
@@ -203,8 +205,10 @@ class Sweeping:
         return [chain.part for chain in self._chains if chain.part is not None and not chain.part.is_dropped]
 
     def _left(self, part: Part) -> float:
-        """Events; as many as have been read where nothing tells."""
-        return part.left if part.left is not None else float(self._received)
+        """Events; where nothing tells, as many as have been read, and at first enough for all chains."""
+        if part.left is not None:
+            return part.left
+        return float(max(self._received, _UNTOLD * self._page_size * len(self._chains)))
 
     # --- questions ---
 
