@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,9 +118,10 @@ def test_what_no_page_has_is_in_a_gap(events: list[int], borders: set[int], size
     assert bool(left) or len(have) == len(positions)
     if len(kept) == len(pages):
         assert left == []
-    assert all(
-        newer.since is not None and older.until is not None for newer, older in zip(left, left[1:], strict=False)
-    )
+    for newer, older in pairwise(left):
+        assert newer.since is not None
+        assert older.until is not None
+        assert newer.since > older.until + 1
 
 
 def _within(position: Position, window: Window) -> bool:
