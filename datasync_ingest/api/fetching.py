@@ -151,6 +151,8 @@ class PageFetcher:
         self._telling.identified(envelope.request_id)
         page = page_of(address, envelope, response.body, limit)
         self.cursors.issued(page.next_cursor, response.received_at, envelope.cursor_life_s)
+        if page.received >= self.limit:
+            self.pacer.page_took(response.received_at - response.sent_at)
         if left_s := self.cursors.left_s():  # one that is dead by the clocks says that they differ, and no more
             self.pacer.ask_within(left_s / 2)
         return page
@@ -174,7 +176,7 @@ class PageFetcher:
         self._telling.answered(response)
         self.cursors.answered(response.headers, response.received_at)
         if outcome_of(response.status, response.body) is not Outcome.LIMITED:
-            self.pacer.answered(response.headers, response.received_at)
+            self.pacer.answered(response.headers, response.received_at, status=response.status)
             return response
         self.activity.count("429s")
         self._limited += 1

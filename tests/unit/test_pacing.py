@@ -9,20 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasync_ingest.api.pacing import MARGIN_S, RETRY_AFTER_CAP_S, RETRY_AFTER_FLOOR_S, Pacer
-
-WALL_AT_0 = 1_769_000_000.25
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return WALL_AT_0 + self.now
+from datasync_ingest.api.pacing import RETRY_AFTER_FLOOR_S, Pacer
+from datasync_ingest.api.rate_headers import RETRY_AFTER_CAP_S
+from datasync_ingest.api.windows import MARGIN_S
+from tests.model.chains import Clock
 
 
 class Server:
@@ -72,9 +62,8 @@ def pacer(clock: Clock, **options: int) -> Pacer:
 def ask(subject: Pacer, server: Server, *, latency_s: float = 0.01) -> int:
     """One request as the fetcher makes it; returns its status."""
     clock = server.clock
-    while (wait_s := subject.wait_s()) > 0:
+    while (wait_s := subject.take()) > 0:
         clock.now += wait_s
-    subject.started()
     clock.now += latency_s / 2
     status, headers = server.request()
     clock.now += latency_s / 2
@@ -204,9 +193,8 @@ def test_a_server_that_rounds_its_reset_down_refuses_once_at_most() -> None:
     server = Server(clock, window_s=4.7)
 
     def rounded_down() -> int:
-        while (wait_s := subject.wait_s()) > 0:
+        while (wait_s := subject.take()) > 0:
             clock.now += wait_s
-        subject.started()
         status, headers = server.request()
         headers["X-RateLimit-Reset"] = str(math.floor(server.turn_at - clock.now))
         headers.pop("Retry-After", None)
@@ -215,45 +203,6 @@ def test_a_server_that_rounds_its_reset_down_refuses_once_at_most() -> None:
 
     statuses = [rounded_down() for _ in range(100)]
     assert statuses.count(429) <= 2
-
-
-def test_without_headers_the_rate_is_learned_from_refusals() -> None:
-    clock = Clock()
-    subject = pacer(clock)
-    refused = served = 0
-    recent: list[float] = []
-    for _ in range(400):
-        while (wait_s := subject.wait_s()) > 0:
-            clock.now += wait_s
-        subject.started()
-        clock.now += 0.01
-        recent = [start for start in recent if start > clock.now - 60]
-        if len(recent) >= 40:
-            refused += 1
-            subject.limited({}, clock.now)
-        else:
-            served += 1
-            recent.append(clock.now)
-            subject.answered({}, clock.now)
-    assert served > 300
-    assert refused < 60
-
-
-def test_a_refusal_that_was_no_fault_of_the_rates_costs_a_few_answers() -> None:
-    clock = Clock()
-    subject = pacer(clock)
-    for _ in range(60):
-        subject.started()
-        clock.now += 0.1
-        subject.answered({}, clock.now)
-    subject.limited({}, clock.now)
-    answers = 0
-    while (wait_s := subject.wait_s()) > 0.11:
-        clock.now += wait_s
-        subject.started()
-        subject.answered({}, clock.now)
-        answers += 1
-    assert 5 < answers < 40, "and it had been as fast as ten a second"
 
 
 def test_a_restart_goes_on_waiting_as_a_429_without_rate_headers_said() -> None:
@@ -265,18 +214,6 @@ def test_a_restart_goes_on_waiting_as_a_429_without_rate_headers_said() -> None:
     clock.now += 10
     after.restore(before.state(), unseen=0)
     assert after.wait_s() == pytest.approx(30)
-
-
-def test_no_learned_rate_lets_a_cursor_die() -> None:
-    clock = Clock()
-    subject = pacer(clock)
-    subject.started()
-    subject.limited({}, clock.now)
-    clock.now += subject.wait_s()
-    subject.started()
-    assert subject.wait_s() == pytest.approx(2.0)
-    subject.ask_within(0.5)
-    assert subject.wait_s() == pytest.approx(0.5)
 
 
 def test_a_cached_answer_says_nothing_about_the_window() -> None:
