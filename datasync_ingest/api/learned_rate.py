@@ -107,7 +107,7 @@ class LearnedRate:
         if self.rate is None or started_at <= self._reduced_at:
             return
         if self._refusals:
-            self._is_back(started_at, now)
+            self._is_back(started_at)
         elif paced:
             self._grow(self.rate, now)
 
@@ -189,12 +189,14 @@ class LearnedRate:
         away, back = self._back_after
         if back == float("inf"):
             back_after = away * FURTHER
+        elif back - away > back / 4:
+            back_after = (away + back) / 2
         else:
-            back_after = (away + back) / 2 if back - away > back / 4 else back
+            back_after = back
         least_s = max(SHORTEST_PAUSE_S, (0.5 + self._jitter()) / self.rate)
         return min(max(self._refused_at + back_after - now, least_s), self.half_life_s)
 
-    def _is_back(self, started_at: float, now: float) -> None:
+    def _is_back(self, started_at: float) -> None:
         away, _ = self._back_after
         back = started_at - self._refused_at
         self._back_after = (min(away, back), back)

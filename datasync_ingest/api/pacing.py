@@ -48,10 +48,12 @@ class _Waiter:
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
-    """A request under way, of this generation of windows; `paced`: it had to wait."""
+    """A request under way, of this generation of windows, of which so many were answered when it started; `paced`: it
+    had to wait."""
 
     started_at: float
     generation: int
+    answered: int
     paced: bool
 
 
@@ -258,12 +260,12 @@ class Pacer:
     def _start(self, who: Hashable, now: float, *, paced: bool) -> None:
         self._window.started(now)
         self._learned.started(now)
-        self._flights[who] = _Flight(now, self._window.generation, paced)
+        self._flights[who] = _Flight(now, self._window.generation, self._window.granted, paced)
 
     def _landed(self, who: Hashable | None, received_at: float) -> _Flight:
         self._heard = True
         flight = self._flights.pop(_this_thread(who), None)
-        return flight or _Flight(received_at, self._window.generation, paced=False)
+        return flight or _Flight(received_at, self._window.generation, self._window.granted, paced=False)
 
     def _read_window(self, headers: Mapping[str, str], flight: _Flight, received_at: float, *, refused: bool) -> None:
         date = http_date(headers.get("Date"))
@@ -273,6 +275,7 @@ class Pacer:
         if told is None:
             return
         others = sum(other.generation == self._window.generation for other in self._flights.values())
+        others += max(0, self._window.granted - flight.answered)
         self._window.told(
             told, flight.started_at, received_at, generation=flight.generation, others=others, refused=refused
         )

@@ -27,6 +27,7 @@ MARGIN_S = 0.005  # the two machines' clocks drift, and timers fire a little ear
 ROUNDING_S = 1.0  # a server that rounds its reset down is up to a second early
 NEWS_S = 0.05  # until whoever waits for an answer that is under way asks again
 APART_S = 0.01  # between two that wait for the same turn
+CONTRADICTION_S = 0.25  # two answers of one window differ by more only where seconds are rounded down
 LENGTHS_S = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
 _LATENCIES = 20
 _FEW = 3  # latencies: the first one has a handshake in it
@@ -44,7 +45,8 @@ class HeaderWindow:
         self._length_s: float | None = None  # where it is certain
         self._rounded_down: bool | None = None  # None: not known
         self._begun_at_turn = False
-        self._granted = 0  # answers of this generation that were no refusal
+        self._opened: tuple[float, float] | None = None  # this window's first request and its answer, of that length
+        self.granted = 0  # answers of this generation that were no refusal
         self._trusted = True  # no request was refused because it was early
         self.limit: int | None = None
         self.remaining: int | None = None  # requests in flight are counted
@@ -95,7 +97,8 @@ class HeaderWindow:
     def told(
         self, told: WindowTold, sent_at: float, received_at: float, *, generation: int, others: int, refused: bool
     ) -> None:
-        """What an answer says; `others`: requests of the same generation that are still under way."""
+        """What an answer says; `others`: requests of the same generation that the server may have counted later, since
+        they are still under way or were answered meanwhile."""
         if generation < self.generation:
             return
         self.limit = max(told.limit or 0, told.remaining + 1, 0 if told.limit else self.limit or 0)
@@ -103,10 +106,11 @@ class HeaderWindow:
             self._begin(told.remaining - others, at_turn=False)
         known = told.remaining if self.remaining is None else min(self.remaining, told.remaining)
         self.remaining = max(0, known)
-        self._granted += not refused
+        self.granted += not refused
         first = not refused and told.remaining == self.limit - 1
-        whole = first and self._shows_length(told, received_at - sent_at) and self._begun_at_turn
-        turn = self._latest_turn_by(told, received_at, whole=whole)
+        if first and self._shows_length(told, received_at - sent_at):
+            self._opened = (sent_at, received_at)
+        turn = self._latest_turn_by(told, received_at)
         self._latest_turn = turn if self._latest_turn is None else min(self._latest_turn, turn)
         self.window_s = self._length_s or max(self.window_s or 0.0, told.left_s)
 
@@ -114,10 +118,10 @@ class HeaderWindow:
         """A 429 in this window, which ends at `until` as it said."""
         if generation < self.generation or self.limit is None:
             return
-        if self._begun_at_turn and not self._granted and self.remaining != 0:
+        if self._begun_at_turn and not self.granted and self.remaining != 0:
             self._early()
         self.remaining, self._latest_turn = 0, until + self._head_start_s()
-        self._granted += 1
+        self.granted += 1
 
     # --- between runs ---
 
@@ -148,7 +152,7 @@ class HeaderWindow:
     def _begin(self, remaining: int | None, *, at_turn: bool) -> None:
         self.generation += 1
         self.remaining, self._latest_turn = remaining, None
-        self._begun_at_turn, self._granted = at_turn, 0
+        self._begun_at_turn, self.granted, self._opened = at_turn, 0, None
 
     def _early(self) -> None:
         """The first request after a turn was refused: first the head start goes, then seconds are rounded down."""
@@ -163,16 +167,24 @@ class HeaderWindow:
         spread_s = max(self._latencies) - min(self._latencies)
         return max(0.0, self._shortest_s - spread_s)
 
-    def _latest_turn_by(self, told: WindowTold, received_at: float, *, whole: bool) -> float:
-        """`whole`: all of the window was left when the server answered."""
+    def _latest_turn_by(self, told: WindowTold, received_at: float) -> float:
+        return self._bound(told, received_at) + MARGIN_S
+
+    def _bound(self, told: WindowTold, received_at: float) -> float:
+        if self._opened is None or self._length_s is None or not self._trusted:
+            return self._told_bound(told, received_at)
+        asked_at, opened_by = self._opened
+        if not told.is_epoch and self._told_bound(told, received_at) < asked_at + self._length_s - CONTRADICTION_S:
+            self._rounded_down, self._latest_turn = True, None
+        bound = self._told_bound(told, received_at)
+        exact = self._begun_at_turn if told.is_epoch else self._rounded_down
+        return min(bound, opened_by + self._length_s) if exact else bound
+
+    def _told_bound(self, told: WindowTold, received_at: float) -> float:
         if told.is_epoch and self._clock.is_known:
             down = told.in_whole_seconds and self._rounded_down is not False
-            turn = self._clock.latest(told.turn_epoch) + (ROUNDING_S if down else 0.0)
-        else:
-            turn = received_at + told.left_s + self.rounding_s
-        if whole and told.is_epoch and self._length_s is not None and self._trusted:
-            turn = min(turn, received_at + self._length_s)
-        return turn + MARGIN_S
+            return self._clock.latest(told.turn_epoch) + (ROUNDING_S if down else 0.0)
+        return received_at + told.left_s + self.rounding_s
 
     def _shows_length(self, told: WindowTold, latency_s: float) -> bool:
         """Whether the first answer of a window goes with one usual length alone, and that is this server's."""
@@ -180,9 +192,9 @@ class HeaderWindow:
         if len(usual) != 1 or usual[0] < (self._length_s or 0):
             return False
         self._length_s = float(usual[0])
-        if not told.is_epoch and self._trusted:
-            self._rounded_down = told.left_s < self._length_s
-        elif told.in_whole_seconds and told.left_s > self._length_s:
+        if not told.is_epoch and self._trusted and told.left_s < self._length_s:
+            self._rounded_down = True
+        elif told.is_epoch and told.in_whole_seconds and told.left_s > self._length_s:
             self._rounded_down = False
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from email.utils import formatdate
 
 import pytest
@@ -12,20 +13,28 @@ from hypothesis import strategies as st
 from datasync_ingest.api.pacing import RETRY_AFTER_FLOOR_S, Pacer
 from datasync_ingest.api.rate_headers import RETRY_AFTER_CAP_S
 from datasync_ingest.api.windows import MARGIN_S
-from tests.model.chains import Clock
+from tests.model.chains import Clock, run, steady
 
 
 class Server:
     """A fixed window that its first request opens; headers in one of three styles, its clock `skew` off."""
 
     def __init__(
-        self, clock: Clock, *, limit: int = 10, window_s: float = 5.0, style: str = "delta", skew: float = 0.0
+        self,
+        clock: Clock,
+        *,
+        limit: int = 10,
+        window_s: float = 5.0,
+        style: str = "delta",
+        skew: float = 0.0,
+        down: bool = False,
     ) -> None:
         self.clock = clock
         self.limit = limit
         self.window_s = window_s
         self.style = style
         self.skew = skew
+        self.rounded = math.floor if down else math.ceil
         self.turn_at = -math.inf
         self.used = 0
         self.refused = 0
@@ -40,8 +49,8 @@ class Server:
         left = self.turn_at - now
         wall_turn = self.clock.wall() + left + self.skew
         reset = {
-            "delta": str(math.ceil(left)),
-            "epoch-s": str(math.ceil(wall_turn)),
+            "delta": str(self.rounded(left)),
+            "epoch-s": str(self.rounded(wall_turn)),
             "epoch-ms": str(math.ceil(wall_turn * 1000)),
         }[self.style]
         headers = {
@@ -94,6 +103,38 @@ def test_no_request_is_refused_whatever_the_reset_style_and_the_clocks(
     for _ in range(60):
         ask(subject, server, latency_s=latency_s)
     assert server.refused == 0
+
+
+@pytest.mark.parametrize("style", ["delta", "epoch-s", "epoch-ms"])
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("skew", [-30.2, 0.0, 30.6])
+@pytest.mark.parametrize("latency_s", [0.02, 0.2])
+def test_after_a_first_window_each_turn_is_known_to_some_milliseconds(
+    style: str, down: bool, skew: float, latency_s: float
+) -> None:
+    clock = Clock()
+    server, subject = Server(clock, style=style, skew=skew, down=down), pacer(clock)
+    begun = []
+    for number in range(70):
+        ask(subject, server, latency_s=latency_s)
+        if number % 10 == 0:
+            begun.append(clock.now)
+    assert server.refused == 0
+    assert begun[1] - begun[0] <= (7.1 if style == "epoch-s" else 6.1 if style == "epoch-ms" else 5.03)
+    assert begun[6] - begun[2] <= 4 * 5.03
+
+
+@pytest.mark.parametrize("chains", [1, 4, 16, 64])
+@pytest.mark.parametrize("latency_s", [0.05, 0.9])
+def test_many_chains_use_every_request_of_every_window_and_none_is_refused(chains: int, latency_s: float) -> None:
+    clock = Clock()
+    server, subject = Server(clock), pacer(clock)
+    told = run(subject, clock, lambda now: server.request(), chains=chains, until_s=52, latency=steady(latency_s))
+    assert server.refused == 0
+    if chains >= 4:
+        assert told.served >= 100
+    turns = Counter(chain for _, chain in told.starts)
+    assert max(turns.values()) - min(turns.values()) <= 5
 
 
 @given(
