@@ -29,7 +29,7 @@ from .telling import Observe, Telling, nobody
 REFUSED_ABOVE = "refused_above"  # in the state that a run leaves to the next one
 START_PATIENCE_S = 30.0
 PAST_CACHE = 10  # other URLs for the same page that are tried to get past the server's cache
-LIMITED = 30  # 429s in a row, each waited for as it or the learned rate says: more than half an hour without headers
+LIMITED = 30  # 429s in a row, each waited for as it or the learned rate says: some 20 minutes without headers
 DOUBTS = 2  # faults in a row of a cursor that may be dead, before a fresh request is spent on finding out
 # Page sizes to step down to when the server refuses a larger one; 100 is the API's own default.
 _LIMITS = (5000, 2000, 1000, 500, 200, 100)
