@@ -30,7 +30,7 @@ APART_S = 0.01  # between two that wait for the same turn
 CONTRADICTION_S = 0.25  # two answers of one window differ by more only where seconds are rounded down
 LENGTHS_S = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
 _LATENCIES = 20
-_FEW = 3  # latencies: the first one has a handshake in it
+_FEW = 10  # latencies that do not tell yet how far they can fall; the first one has a handshake in it
 
 
 class HeaderWindow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from email.utils import formatdate
 
 import pytest
@@ -153,7 +154,15 @@ def test_no_request_is_ever_refused(
     server, subject = Server(clock, limit=limit, window_s=window_s, style=style, skew=skew), pacer(clock)
     for latency_s in latencies:
         ask(subject, server, latency_s=latency_s)
-    assert server.refused == 0
+    fall = any(
+        latencies[number] < min(latencies[:number]) - spread(latencies[max(0, number - 20) : number])
+        for number in range(10, len(latencies))
+    )
+    assert server.refused <= fall, "one request that overtakes all that went before is early once"
+
+
+def spread(latencies: Sequence[float]) -> float:
+    return max(latencies) - min(latencies)
 
 
 @pytest.mark.parametrize(("buffer", "used"), [(0, 10), (3, 7), (9, 1), (50, 1)])
