@@ -74,13 +74,16 @@ def export_ids(
         stop = opened.enter_context(stop_on_signals(wake))
         ledger = opened.enter_context(Ledger.open(settings.data_dir, purpose="bin/export-ids"))
         conninfo = opened.enter_context(database(settings, say=say)).conninfo.reveal()
+        _require_source(ledger)
+        # They are read while the events are counted; nothing is written before that says that all of them are there.
+        blocks = opened.enter_context(closing(ids(conninfo, patience_s=PATIENCE_S, waiting=say)))
         events = _events(ledger, conninfo, stop, say, incomplete=incomplete)
 
         def copy(file: BinaryIO) -> _Output:
             output = _Output(file, lambda done: shown(done, events))
-            with closing(ids(conninfo, patience_s=PATIENCE_S, waiting=say)) as blocks:
-                for block in blocks:
-                    output.take(block)
+            for block in blocks:
+                output.take(block)
+            require_all(output.ids, events)
             return output
 
         output = copy(sys.stdout.buffer) if target == "-" else _to_file(Path(target), copy)
@@ -89,10 +92,23 @@ def export_ids(
         return export
 
 
-def _events(ledger: Ledger, conninfo: str, stop: StopRequest, say: Callable[[str], None], *, incomplete: bool) -> int:
-    """The number of events in the table, which must not be fewer than the API's total unless `incomplete`."""
+def _require_source(ledger: Ledger) -> None:
+    """Raises IncompleteError where there was no ingest, and maybe no table."""
     if ledger.fact("source") is None:
         raise IncompleteError("Nothing was ingested into this data directory yet.", hint="Run bin/ingest first.")
+
+
+def require_all(ids: int, events: int) -> None:
+    """Raises IncompleteError where fewer ids were read than events counted: reading began before the counting."""
+    if ids < events:
+        raise IncompleteError(
+            f"{ids:,} IDs were read, and then {events:,} events counted: somebody has written to the table meanwhile.",
+            hint="Run bin/export-ids again.",
+        )
+
+
+def _events(ledger: Ledger, conninfo: str, stop: StopRequest, say: Callable[[str], None], *, incomplete: bool) -> int:
+    """The number of events in the table, which must not be fewer than the API's total unless `incomplete`."""
     with SourceDatabase(conninfo, patience_s=PATIENCE_S, waiting=say, waits=stop.wait_for) as source:
         balance = Balance(source.holdings(), ledger.fact("total"))
     events, total = balance.holdings.events, balance.total or 0

@@ -18,17 +18,36 @@ from .connection import connect_patiently, named
 _COPY = "COPY (SELECT id FROM ingested_events ORDER BY id) TO STDOUT (FORMAT text, DELIMITER E'\\x01')"
 
 _BLOCK_BYTES = 1 << 18
-_BLOCKS = 4  # that wait to be taken
+_BLOCKS = 96  # that wait to be taken, 24 MiB: what comes in 0.4 s, while the caller counts 3,000,000 events
 
 
 def ids(conninfo: str, *, patience_s: float, waiting: Callable[[str], None]) -> Generator[bytes, None, None]:
-    """Yields blocks of whole lines until all ids went by; memory stays flat.
+    """Yields blocks until all ids went by, a line each, which a block may cut in two; memory stays flat.
 
-    libpq waits in a thread, so that a signal's exception can end the wait for a block; close the generator then. A
-    thread that is left behind in libpq touches nothing any more. `waiting` is called there.
-    Raises DatabaseUnreachableError, DatabaseRefusedError, DatabaseError.
+    Reading begins at once, and goes on up to so many blocks before the first one is asked for. libpq waits in a thread,
+    so that a signal's exception can end the wait for a block; close the generator then. A thread that is left behind in
+    libpq touches nothing any more. `waiting` is called there.
+    Raises, when a block is asked for, DatabaseUnreachableError, DatabaseRefusedError, DatabaseError.
     """
     passage = _Passage()
+    _begin(conninfo, passage, patience_s, waiting)
+    blocks = _taken(passage)
+    next(blocks)
+    return blocks
+
+
+def _taken(passage: _Passage) -> Generator[bytes, None, None]:
+    """An empty block first, so that `close` closes the passage even where none was asked for."""
+    try:
+        yield b""
+        while (block := passage.take()) is not None:
+            yield block
+    finally:
+        passage.close()
+
+
+def _begin(conninfo: str, passage: _Passage, patience_s: float, waiting: Callable[[str], None]) -> None:
+    """Starts the thread that fills the passage."""
 
     def still_waiting(cause: str) -> None:
         passage.require_open()
@@ -43,11 +62,6 @@ def ids(conninfo: str, *, patience_s: float, waiting: Callable[[str], None]) -> 
             passage.end()
 
     threading.Thread(target=copy_context().run, args=(work,), name="copy ids", daemon=True).start()
-    try:
-        while (block := passage.take()) is not None:
-            yield block
-    finally:
-        passage.close()
 
 
 class _NotWanted(Exception):  # noqa: N818 - nobody sees it
@@ -91,28 +105,26 @@ class _Passage:
 
 
 class _Unescaping(io.RawIOBase):
-    """A writable file that undoes COPY's escapes and passes blocks of bytes on; `flush` passes the last one.
+    """A writable file that undoes COPY's escapes and passes what is written on, a block at a time.
 
-    libpq hands COPY data over in whole rows, so neither a line nor an escape is ever cut in two.
+    It stands behind a buffer, into which psycopg2 writes row by row without any Python code: so a block may end within
+    a line, and also within an escape.
     """
 
     def __init__(self, give: Callable[[bytes], None]) -> None:
         self._give = give
-        self._block = bytearray()
+        self._half = b""  # of an escape
 
     def writable(self) -> bool:
         return True
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
-        self._block += data.replace(b"\\\\", b"\\") if b"\\" in data else data
-        if len(self._block) >= _BLOCK_BYTES:
-            self.flush()
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
+        text = self._half + bytes(data)
+        backslashes = len(text) - len(text.rstrip(b"\\"))
+        whole = len(text) - backslashes % 2
+        self._half = text[whole:]
+        self._give(text[:whole].replace(b"\\\\", b"\\"))
         return len(data)
-
-    def flush(self) -> None:
-        block, self._block = bytes(self._block), bytearray()
-        if block:
-            self._give(block)
 
 
 def _copy(conninfo: str, give: Callable[[bytes], None], patience_s: float, waiting: Callable[[str], None]) -> None:
@@ -120,10 +132,11 @@ def _copy(conninfo: str, give: Callable[[bytes], None], patience_s: float, waiti
         conninfo, application_name="datasync_ingest export", patience_s=patience_s, waiting=waiting
     )
     try:
-        with connection, connection.cursor() as cursor:
-            file = _Unescaping(give)
-            cursor.copy_expert(_COPY, file)
-            file.flush()
+        # `passing` is closed whatever happens: then the buffer, which goes some time later, passes nothing more on.
+        with connection, connection.cursor() as cursor, _Unescaping(give) as passing:
+            buffer = io.BufferedWriter(passing, _BLOCK_BYTES)  # type: ignore[type-var]  # typeshed wants more than it uses
+            cursor.copy_expert(_COPY, buffer)
+            buffer.flush()
     except psycopg2.Error as error:
         raise named(error) from error
     finally:

@@ -17,7 +17,7 @@ from datasync_ingest.postgres.source import SourceDatabase
 from tests.harness import Database, until
 from tests.pools import waiting_backends
 
-ODD = ["\\", "a\\\\b", "\\N", "\\.", "caf\u00e9", "x y"]
+ODD = ["\\" * 9, "\\", "a\\\\b", "\\N", "\\.", "caf\u00e9", "x y"]
 
 
 @pytest.fixture
@@ -57,14 +57,13 @@ def alarm(after_s: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("block_bytes", [1, 100, 1 << 18])
+@pytest.mark.parametrize("block_bytes", [1, 7, 100, 1 << 18])  # most cut lines and escapes in two
 def test_every_id_goes_by_once_sorted_and_as_it_was_spelled(
     block_bytes: int, conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ids_module, "_BLOCK_BYTES", block_bytes)
     with blocks(conninfo) as found:
         taken = list(found)
-    assert all(block.endswith(b"\n") for block in taken)
     expected = sorted(line.encode() for line in [*ODD, *(f"id-{number:06}" for number in range(1, 1000))])
     assert b"".join(taken).splitlines() == expected
 
@@ -84,5 +83,14 @@ def test_a_thread_whose_blocks_nobody_takes_any_more_ends(conninfo: str, monkeyp
     monkeypatch.setattr(ids_module, "_BLOCK_BYTES", 1)
     with blocks(conninfo) as found:
         next(found)
+        assert copying()
+    until(lambda: not copying(), what="the end of the thread")
+
+
+def test_reading_begins_before_the_first_block_is_asked_for_and_ends_where_none_is(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids_module, "_BLOCK_BYTES", 1)
+    with blocks(conninfo):
         assert copying()
     until(lambda: not copying(), what="the end of the thread")
