@@ -173,7 +173,10 @@ class ApiClient:
         """Inflates as a stream, at most a chunk at a time, so that a small body cannot become a huge one unseen."""
         body = io.BytesIO()  # gives its bytes away without a copy, where joining chunks would hold all of them twice
         most = self._settings.max_page_bytes
-        while chunk := answer.raw.read1(_CHUNK_BYTES, decode_content=True):  # what is there: never waits for a full one
+        packed = (
+            "Content-Encoding" in answer.headers
+        )  # what is not goes past urllib3's own buffer, which is one more copy
+        while chunk := answer.raw.read1(_CHUNK_BYTES, decode_content=packed):  # what is there, without waiting for more
             body.write(chunk)
             if body.tell() > most:
                 text = f"the body is larger than MAX_PAGE_BYTES ({most})"
