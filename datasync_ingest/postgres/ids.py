@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import queue
 import threading
 from collections.abc import Callable, Generator
@@ -10,44 +9,32 @@ from contextlib import suppress
 from contextvars import copy_context
 
 import psycopg2
+from psycopg2.extensions import cursor as Cursor
 
 from .connection import connect_patiently, named
 
-# An id holds no control character (the decoder refuses those), so of COPY's escapes only the backslash's can occur;
-# the delimiter is one that no id can hold, or it would be escaped too.
-_COPY = "COPY (SELECT id FROM ingested_events ORDER BY id) TO STDOUT (FORMAT text, DELIMITER E'\\x01')"
+# So many ids at a time as one value: a row an id would cost the client 0.8 s of CPU for 3,000,000, and this 0.1 s; the
+# server has less to do as well. The order of the inner query is that of the aggregate's input where nothing is between:
+# https://www.postgresql.org/docs/current/functions-aggregate.html
+_IDS_IN_A_BLOCK = 10_000
+_BLOCK = r"""
+    SELECT string_agg(id, E'\n') || E'\n'
+    FROM (SELECT id FROM ingested_events WHERE id > %s ORDER BY id LIMIT %s) AS block
+"""
+# Each block goes on in the index where the one before ended, whatever the planner knows of a table just filled.
+_BY_INDEX = "SET LOCAL enable_sort = off"
 
-_BLOCK_BYTES = 1 << 18
-_BLOCKS = 96  # that wait to be taken, 24 MiB: what comes in 0.4 s, while the caller counts 3,000,000 events
+_BLOCKS = 4  # that wait to be taken
 
 
 def ids(conninfo: str, *, patience_s: float, waiting: Callable[[str], None]) -> Generator[bytes, None, None]:
-    """Yields blocks until all ids went by, a line each, which a block may cut in two; memory stays flat.
+    """Yields blocks of whole lines until all ids of one moment went by; memory stays flat.
 
-    Reading begins at once, and goes on up to so many blocks before the first one is asked for. libpq waits in a thread,
-    so that a signal's exception can end the wait for a block; close the generator then. A thread that is left behind in
-    libpq touches nothing any more. `waiting` is called there.
-    Raises, when a block is asked for, DatabaseUnreachableError, DatabaseRefusedError, DatabaseError.
+    libpq waits in a thread, so that a signal's exception can end the wait for a block; close the generator then. A
+    thread that is left behind in libpq touches nothing any more. `waiting` is called there.
+    Raises DatabaseUnreachableError, DatabaseRefusedError, DatabaseError.
     """
     passage = _Passage()
-    _begin(conninfo, passage, patience_s, waiting)
-    blocks = _taken(passage)
-    next(blocks)
-    return blocks
-
-
-def _taken(passage: _Passage) -> Generator[bytes, None, None]:
-    """An empty block first, so that `close` closes the passage even where none was asked for."""
-    try:
-        yield b""
-        while (block := passage.take()) is not None:
-            yield block
-    finally:
-        passage.close()
-
-
-def _begin(conninfo: str, passage: _Passage, patience_s: float, waiting: Callable[[str], None]) -> None:
-    """Starts the thread that fills the passage."""
 
     def still_waiting(cause: str) -> None:
         passage.require_open()
@@ -55,13 +42,18 @@ def _begin(conninfo: str, passage: _Passage, patience_s: float, waiting: Callabl
 
     def work() -> None:
         try:
-            _copy(conninfo, passage.give, patience_s, still_waiting)
+            _read(conninfo, passage.give, patience_s, still_waiting)
         except Exception as error:
             passage.end(error)
         else:
             passage.end()
 
-    threading.Thread(target=copy_context().run, args=(work,), name="copy ids", daemon=True).start()
+    threading.Thread(target=copy_context().run, args=(work,), name="read ids", daemon=True).start()
+    try:
+        while (block := passage.take()) is not None:
+            yield block
+    finally:
+        passage.close()
 
 
 class _NotWanted(Exception):  # noqa: N818 - nobody sees it
@@ -104,40 +96,27 @@ class _Passage:
                 self._queue.get_nowait()
 
 
-class _Unescaping(io.RawIOBase):
-    """A writable file that undoes COPY's escapes and passes what is written on, a block at a time.
-
-    It stands behind a buffer, into which psycopg2 writes row by row without any Python code: so a block may end within
-    a line, and also within an escape.
-    """
-
-    def __init__(self, give: Callable[[bytes], None]) -> None:
-        self._give = give
-        self._half = b""  # of an escape
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
-        text = self._half + bytes(data)
-        backslashes = len(text) - len(text.rstrip(b"\\"))
-        whole = len(text) - backslashes % 2
-        self._half = text[whole:]
-        self._give(text[:whole].replace(b"\\\\", b"\\"))
-        return len(data)
-
-
-def _copy(conninfo: str, give: Callable[[bytes], None], patience_s: float, waiting: Callable[[str], None]) -> None:
+def _read(conninfo: str, give: Callable[[bytes], None], patience_s: float, waiting: Callable[[str], None]) -> None:
     connection = connect_patiently(
         conninfo, application_name="datasync_ingest export", patience_s=patience_s, waiting=waiting
     )
     try:
-        # `passing` is closed whatever happens: then the buffer, which goes some time later, passes nothing more on.
-        with connection, connection.cursor() as cursor, _Unescaping(give) as passing:
-            buffer = io.BufferedWriter(passing, _BLOCK_BYTES)  # type: ignore[type-var]  # typeshed wants more than it uses
-            cursor.copy_expert(_COPY, buffer)
-            buffer.flush()
+        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        with connection, connection.cursor() as cursor:
+            cursor.execute(_BY_INDEX)
+            last = ""  # no id is empty
+            while block := _block(cursor, last):
+                give(block.encode())
+                last = block[block.rfind("\n", 0, -1) + 1 : -1]  # the decoder refuses ids with control characters
     except psycopg2.Error as error:
         raise named(error) from error
     finally:
         connection.close()
+
+
+def _block(cursor: Cursor, after: str) -> str | None:
+    """The next ids, a line each; None at the end."""
+    cursor.execute(_BLOCK, (after, _IDS_IN_A_BLOCK))
+    row = cursor.fetchone()
+    assert row is not None, "an aggregate always has a row"
+    return None if row[0] is None else str(row[0])

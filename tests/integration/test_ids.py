@@ -35,8 +35,8 @@ def blocks(conninfo: str) -> closing[Generator[bytes, None, None]]:
     return closing(ids(conninfo, patience_s=5, waiting=print))
 
 
-def copying() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "copy ids"]
+def reading() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "read ids"]
 
 
 class AlarmError(Exception):
@@ -57,13 +57,14 @@ def alarm(after_s: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("block_bytes", [1, 7, 100, 1 << 18])  # most cut lines and escapes in two
+@pytest.mark.parametrize("ids_in_a_block", [1, 1006, 1007, 10_000])  # there are 1,006
 def test_every_id_goes_by_once_sorted_and_as_it_was_spelled(
-    block_bytes: int, conninfo: str, monkeypatch: pytest.MonkeyPatch
+    ids_in_a_block: int, conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ids_module, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(ids_module, "_IDS_IN_A_BLOCK", ids_in_a_block)
     with blocks(conninfo) as found:
         taken = list(found)
+    assert all(block.endswith(b"\n") for block in taken)
     expected = sorted(line.encode() for line in [*ODD, *(f"id-{number:06}" for number in range(1, 1000))])
     assert b"".join(taken).splitlines() == expected
 
@@ -76,21 +77,12 @@ def test_a_signal_ends_the_wait_for_a_database_that_does_not_answer(conninfo: st
             next(found)
         assert time.monotonic() - began < 10, "PostgreSQL's lock_timeout is 60 s"
         assert waiting_backends(database), "it was waited for"
-    until(lambda: not copying(), what="the end of the thread, now that the database answers")
+    until(lambda: not reading(), what="the end of the thread, now that the database answers")
 
 
 def test_a_thread_whose_blocks_nobody_takes_any_more_ends(conninfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ids_module, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(ids_module, "_IDS_IN_A_BLOCK", 1)
     with blocks(conninfo) as found:
         next(found)
-        assert copying()
-    until(lambda: not copying(), what="the end of the thread")
-
-
-def test_reading_begins_before_the_first_block_is_asked_for_and_ends_where_none_is(
-    conninfo: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ids_module, "_BLOCK_BYTES", 1)
-    with blocks(conninfo):
-        assert copying()
-    until(lambda: not copying(), what="the end of the thread")
+        assert reading()
+    until(lambda: not reading(), what="the end of the thread")
