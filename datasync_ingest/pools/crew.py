@@ -57,16 +57,22 @@ class Member:
         return self.process.is_alive()
 
 
+def page_queue(capacity: int) -> Queue[RawPage | Stop]:
+    """A queue for pages, of which it holds `capacity`."""
+    with _signals_held():  # the first queue of a process starts multiprocessing's resource tracker
+        queue: Queue[RawPage | Stop] = _CONTEXT.Queue(capacity)
+    queue._ignore_epipe = True  # type: ignore[attr-defined]  # see Crew._close_queue
+    _widen(queue._writer.fileno())  # type: ignore[attr-defined]
+    return queue
+
+
 class Crew:
     """Has no members until `hire`, and none after `close`."""
 
     def __init__(self, options: WorkerOptions, capacity: int) -> None:
         """`capacity`: how many items its queue holds beside the pages in its members' hands."""
         self._options = options
-        with _signals_held():  # the first queue of a process starts multiprocessing's resource tracker
-            self._queue: Queue[RawPage | Stop] = _CONTEXT.Queue(capacity)
-        self._queue._ignore_epipe = True  # type: ignore[attr-defined]  # see _close_queue
-        _widen(self._queue._writer.fileno())  # type: ignore[attr-defined]
+        self._queue = page_queue(capacity)
         self.members: list[Member] = []
 
     def hire(self, workers: int, now: float) -> None:

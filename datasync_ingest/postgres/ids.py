@@ -21,8 +21,9 @@ _BLOCK = r"""
     SELECT string_agg(id, E'\n') || E'\n'
     FROM (SELECT id FROM ingested_events WHERE id > %s ORDER BY id LIMIT %s) AS block
 """
-# Each block goes on in the index where the one before ended, whatever the planner knows of a table just filled.
-_BY_INDEX = "SET LOCAL enable_sort = off"
+# Each block goes on in the index where the one before ended, whatever the planner knows of a table just filled; and
+# whoever takes the blocks may be slow (`bin/export-ids -o - | less`).
+_PREPARE = "SET LOCAL enable_sort = off; SET LOCAL idle_in_transaction_session_timeout = 0"
 
 _BLOCKS = 4  # that wait to be taken
 
@@ -103,7 +104,7 @@ def _read(conninfo: str, give: Callable[[bytes], None], patience_s: float, waiti
     try:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection, connection.cursor() as cursor:
-            cursor.execute(_BY_INDEX)
+            cursor.execute(_PREPARE)
             last = ""  # no id is empty
             while block := _block(cursor, last):
                 give(block.encode())
