@@ -54,18 +54,21 @@ def _fill(bench: Bench, place: Workplace, database: Database) -> None:
 
 
 def _export(place: Workplace, file: Path) -> float:
-    return _timed(place.arguments("export-ids", "-o", str(file)), clean_environment(**place.environment))
+    return _timed(place.arguments("export-ids", "-o", file.name), file.parent, clean_environment(**place.environment))
 
 
 def _psql(database: Database, file: Path) -> float:
     words = [str(psql_program()), "--no-psqlrc", "--dbname", database.conninfo, "-c", _COPY.format(file)]
-    return _timed(words, clean_environment())
+    return _timed(words, file.parent, clean_environment())
 
 
-def _timed(words: Sequence[str], environment: Mapping[str, str]) -> float:
+def _timed(words: Sequence[str], directory: Path, environment: Mapping[str, str]) -> float:
     began = time.perf_counter()
-    subprocess.run(words, env=environment, check=True, capture_output=True)
-    return time.perf_counter() - began
+    ended = subprocess.run(words, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - began
+    if ended.returncode != 0:
+        raise RuntimeError(f"{' '.join(words)} ended with {ended.returncode}: {ended.stderr}")
+    return seconds
 
 
 def text(found: dict[str, Any]) -> list[str]:
