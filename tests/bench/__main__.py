@@ -33,9 +33,19 @@ CASES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the measurements; 0 unless something could not be measured."""
+    """Prints the measurements; 0 unless something could not be measured, 130 after Ctrl-C."""
     options = _parser().parse_args(argv)
-    names = list(dict.fromkeys(options.case or CASES))
+    try:
+        found = _measured(list(dict.fromkeys(options.case or CASES)), options)
+    except KeyboardInterrupt:
+        _say("stopped: nothing of this is left")
+        return 130
+    sys.stdout.write((json.dumps(found, indent=2) if options.json else text(found)) + "\n")
+    return 0
+
+
+def _measured(names: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = {"workers": options.workers, "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         with embedded_postgres(root / "postgres", say=_say) as server:
@@ -43,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             bench = Bench(
                 root, server, _say, options.events, options.rounds, options.workers, options.chain_pages, profile
             )
-            measured = {name: _measured(name, bench) for name in names}
-    found = {"workers": options.workers, "cores": os.cpu_count(), **measured}
-    sys.stdout.write((json.dumps(found, indent=2) if options.json else text(found)) + "\n")
-    return 0
+            for name in names:
+                _say(f"case {name}: {CASES[name].about}")
+                found[name] = CASES[name].measure(bench)
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,18 +68,19 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--case", action="append", choices=CASES, help="measure this one; can be repeated")
-    parser.add_argument("--events", type=int, default=300_000, help="speed: events a round (default: 300000)")
-    parser.add_argument("--rounds", type=int, default=3, help="speed: rounds of floors and program (default: 3)")
-    parser.add_argument("--workers", type=int, default=2, help="connections and worker processes (default: 2)")
-    parser.add_argument("--chain-pages", type=int, default=20, help="feed: pages for each chain (default: 20)")
+    parser.add_argument("--events", type=_number, default=300_000, help="speed: events a round (default: 300000)")
+    parser.add_argument("--rounds", type=_number, default=3, help="speed: rounds of floors and program (default: 3)")
+    parser.add_argument("--workers", type=_number, default=2, help="connections and worker processes (default: 2)")
+    parser.add_argument("--chain-pages", type=_number, default=20, help="feed: pages for each chain (default: 20)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument("--profile", metavar="FILE", help="speed: leave a flame graph (SVG) of one more run, by py-spy")
     return parser
 
 
-def _measured(name: str, bench: Bench) -> dict[str, Any]:
-    bench.say(f"case {name}: {CASES[name].about}")
-    return CASES[name].measure(bench)
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _say(line: str) -> None:
