@@ -9,6 +9,7 @@ from contextlib import suppress
 from contextvars import copy_context
 
 import psycopg2
+from psycopg2.extensions import BYTES, register_type
 from psycopg2.extensions import cursor as Cursor
 
 from .connection import connect_patiently, named
@@ -120,6 +121,7 @@ def _read(conninfo: str, give: Callable[[bytes], None], patience_s: float, waiti
 def _give_all(cursor: Cursor, give: Callable[[bytes], None]) -> None:
     borders = _borders(cursor)
     cursor.execute(_PREPARE)
+    register_type(BYTES, cursor)  # text comes as it is sent, which is UTF-8
     last = ""  # no id is empty
     for border in borders:
         cursor.execute(_UP_TO, (last, border))
@@ -133,7 +135,7 @@ def _give(cursor: Cursor, give: Callable[[bytes], None]) -> None:
     row = cursor.fetchone()
     assert row is not None, "an aggregate always has a row"
     if row[0] is not None:  # else the range is empty
-        give(row[0].encode())
+        give(row[0])
 
 
 def _borders(cursor: Cursor) -> list[str]:
