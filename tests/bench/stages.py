@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import psutil
@@ -77,7 +78,9 @@ def _fetching(api: SimulatorProcess, pages: int, gzip: str) -> float:
     """The first page, again and again; the simulator compresses it in its own process."""
     api.options(gzip=gzip)
     with closing(ApiClient(Settings(Secret(API_KEY), api_base_url=api.url))) as client:
-        seconds = _each(lambda _: client.get(f"{api.url}/events", {"limit": "5000"}), range(pages))
+        fetch = partial(client.get, f"{api.url}/events", {"limit": "5000"})
+        fetch()  # connects
+        seconds = _each(lambda _: fetch(), range(pages))
     api.options(gzip="off")
     return seconds
 
