@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .errors import IncompleteError, LedgerDivergedError, OtherSourceError
 from .ledger import Ledger, PoisonedPage
-from .plan import rebuilt
+from .plan import rebuilt, walk_of
 from .postgres.source import Holdings, SourceDatabase, SourceIdentity
 
 _log = logging.getLogger(__name__)
@@ -90,10 +90,10 @@ def reconcile(ledger: Ledger, database: SourceDatabase, source: str, *, adopt: b
     if holdings.events < inserted:
         raise _diverged(f"its pages inserted {inserted:,} events and the table holds {holdings.events:,}")
     walks = ledger.walks()
-    unknown = {page.page.walk for page in committed} - {walk.walk for walk in walks}
+    unknown = {walk_of(page) for page in committed} - {walk.walk for walk in walks}
     adopted = ledger.adopt_pages(
         [page for page in committed if page.page not in marked],
-        rebuilt((page for page in committed if page.page.walk in unknown), walks),
+        rebuilt((page for page in committed if walk_of(page) in unknown), walks),
     )
     if adopted:
         _log.info("%d committed pages were not marked in the sidecar; they are now", adopted)

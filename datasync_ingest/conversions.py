@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,31 @@ def host(text: str) -> str:
     if not text.strip() or any(one in text for one in "/ @?#"):
         raise ValueError("is not a host name or an address")
     return text.strip()
+
+
+def url_path(text: str) -> str:
+    """A path on the API's own host, to which a secret may go."""
+    if not is_own_path(text.strip()):
+        raise ValueError("is not a path on the API's host, such as /api/v1/events/d4ta/x7k9/feed")
+    return text.strip()
+
+
+def is_own_path(text: str) -> bool:
+    """Whether `text`, put behind scheme and host, is a path on that host in every reading."""
+    return re.fullmatch(r"/(?!/)[!-~]*", text) is not None and not set(text) & set("\\#@")
+
+
+def header_text(text: str) -> str:
+    """Words that a header of HTTP can carry."""
+    text = text.strip()
+    if not text or not text.isascii() or not text.isprintable():
+        raise ValueError("is empty, or holds characters that no HTTP header can carry")
+    return text
+
+
+def is_header_word(text: str) -> bool:
+    """Whether a secret can go into a header as it is."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def shown(value: Any) -> str:

@@ -4,34 +4,57 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from . import errors
 from .api.fetching import PageFetcher
+from .api.time_bounds import TimeReading
 from .asking import Question
+from .chain import Chain
+from .coverage import Gap, gaps
 from .errors import ConfigurationError, IngestError, StoppedError, WorkerFailedError
 from .feeding import Feeder
-from .ledger import Ledger
+from .ledger import Ledger, Walk
 from .log_lines import about, note
 from .messages import Failure, Poisoned, RawPage, Receipt, Waiting, WorkerMessage
 from .meter import Meter
 from .observing import NOBODY, Observer
-from .plan import FINISHED, Plan
+from .plan import FINISHED, Plan, extent_of
 from .pools import Pool
 from .progress import Display
 from .settings import Settings
 from .stopping import StopRequest, Wake
+from .sweeping import Sweeping
 from .walk import Renews, follow
 from .walk_thread import WalkThread
 
 TICK_S = 0.25  # how often the progress line is refreshed
 FETCHING_FACT = "fetching"
+READING_FACT = "time bounds"
 _END_GRACE_S = 5.0  # for workers that have nothing left to do
 _LAST_REQUEST_GRACE_S = 0.2  # for the walk to see that it is over
 
 _log = logging.getLogger(__name__)
+
+
+class Fetching(Protocol):
+    """What fetches pages beside the main loop: a walk's one thread, or the many of a sweep."""
+
+    error: Exception | None
+
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def has_page(self) -> bool: ...
+    @property
+    def waited_s(self) -> float: ...
+    def start(self) -> None: ...
+    def tend(self) -> None: ...
+    def take(self) -> RawPage: ...
+    def halt(self) -> None: ...
+    def wait_for_end(self, timeout_s: float) -> bool: ...
 
 
 class Copier:
@@ -47,6 +70,7 @@ class Copier:
         *,
         fetcher: PageFetcher,
         renewal: Renews | None,
+        chains: Sequence[Chain] = (),
         pool: Pool,
         ledger: Ledger,
         meter: Meter,
@@ -60,6 +84,7 @@ class Copier:
         self._stop_grace_s = settings.stop_grace
         self._fetcher = fetcher
         self._renewal = renewal
+        self._chains = chains
         self._pool = pool
         self._ledger = ledger
         self._meter = meter
@@ -75,7 +100,7 @@ class Copier:
             spool_limit=settings.spool_limit,
             longest_wait_s=settings.cursor_refresh_threshold,
         )
-        self._walk: WalkThread | None = None
+        self._walk: Fetching | None = None
         self._remembered: dict[str, Any] = {}
         self._show_at = 0.0
 
@@ -86,11 +111,39 @@ class Copier:
         A page that no worker survived is set aside in the spool. Raises what ended the walk (its pages are committed
         first), what a worker or `after_trouble` failed with, or StoppedError.
         """
-        self._work_off(follow(plan, self._fetcher, self._renewal))
+        pages = follow(plan, self._fetcher, self._renewal)
+        self._work_off(WalkThread(pages, self._fetcher.activity, self._wake))
         self._ledger.end(plan.walk.walk, FINISHED)
 
-    def _work_off(self, pages: Iterator[RawPage]) -> None:
-        self._walk = walk = WalkThread(pages, self._fetcher.activity, self._wake)
+    def sweep(self, walk: Walk) -> None:
+        """The same for a sweep, which is read by all chains. Raises UnsweepableError where times do not bound it."""
+        found = self._gaps(walk)
+        while True:
+            self._work_off(self._sweeping(walk, found))
+            before, found = found, self._gaps(walk)
+            if not found or list(map(_times, found)) == list(map(_times, before)):
+                break
+        if found:
+            _log.warning("%d stretches of time cannot be read to their end: the books tell what is missing", len(found))
+        self._ledger.end(walk.walk, FINISHED)
+
+    def _gaps(self, walk: Walk) -> list[Gap]:
+        return gaps(self._ledger.swept(walk.walk), extent_of(walk))
+
+    def _sweeping(self, walk: Walk, found: Sequence[Gap]) -> Sweeping:
+        kept = self._ledger.fact(READING_FACT)
+        return Sweeping(
+            walk,
+            found,
+            self._chains,
+            reading=None if kept is None else TimeReading.from_json(kept),
+            learned=lambda reading: self._ledger.keep(**{READING_FACT: reading.as_json()}),
+            heard=self._meter.heard,
+            sustains=lambda: self._fetcher.pacer.sustains,
+        )
+
+    def _work_off(self, walk: Fetching) -> None:
+        self._walk = walk
         walk.start()
         stop_at: float | None = None
         while not (walk.ended and self._feeder.idle and not self._after_trouble.is_open):
@@ -119,7 +172,7 @@ class Copier:
         """What was fetched need not be fetched again; where even that fails, it will be."""
         try:
             count = self._feeder.spool_rest()
-            if self._walk is not None and self._walk.has_page:
+            while self._walk is not None and self._walk.has_page:
                 self._ledger.spool.put(self._walk.take())
                 count += 1
         except ConfigurationError as error:
@@ -128,11 +181,12 @@ class Copier:
             if count:
                 _log.info("%d fetched pages were put into the spool; the next run writes them", count)
 
-    def _step(self, walk: WalkThread) -> None:
+    def _step(self, walk: Fetching) -> None:
         with suppress(StoppedError):  # it has seen the stop that this loop sees, too: first the grace
             self._after_trouble.look()
         self._feeder.refill()
-        if walk.has_page and self._feeder.takes(walk.waited_s):
+        walk.tend()
+        while walk.has_page and self._feeder.takes(walk.waited_s):
             self._remember(settled=False)  # before the next request: after a kill at most that one is not recorded
             page = walk.take()
             self._meter.fetched(page)
@@ -160,6 +214,8 @@ class Copier:
 
     def _begin_to_stop(self) -> float:
         self._fetcher.stop()
+        if self._walk is not None:
+            self._walk.halt()
         self._feeder.stopping = True
         if self._pool.pages:
             _log.info("stopping: committing %d pages that are under way", self._pool.pages)
@@ -204,3 +260,7 @@ def _error(failure: Failure) -> IngestError:
         f"Worker {failure.worker} failed on page {failure.page}: {failure.error}: {failure.message}",
         hint="This is a bug: run again with --debug and report what it prints. What was committed stays.",
     )
+
+
+def _times(gap: Gap) -> tuple[int | None, int | None]:
+    return gap.since, gap.until

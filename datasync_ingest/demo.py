@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from .messages import FEED
 from .settings import Secret, Settings
 from .simulator.process import SimulatorProcess
 
@@ -25,6 +26,7 @@ def demo_api(settings: Settings) -> Iterator[Settings]:
         "api-key": API_KEY,
         "rate-limit": RATE_LIMIT,
         "rate-window": RATE_WINDOW_S,
+        "dashboard-needs": "origin" if settings.endpoint == FEED else "origin,user-agent",
     }
     with SimulatorProcess(options) as simulator:
         yield replace(settings, api_base_url=simulator.url, api_key=Secret(API_KEY))

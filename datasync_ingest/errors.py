@@ -71,6 +71,10 @@ class KeyRefusedError(ApiError):
     """Raised when the API refuses the key: it is wrong, or it has run out."""
 
 
+class StreamRefusedError(ApiError):
+    """Raised when the feed is not for us: stream access is refused, or a token of it that should be good."""
+
+
 class CursorExpiredError(ApiError):
     """Raised when the API says that a cursor has expired; the walk decides how to go on."""
 

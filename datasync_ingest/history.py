@@ -25,8 +25,9 @@ _SHARE = 240  # of the time that has passed lies between two samples: 300 for 10
 class History:
     """An Observer, and a context manager that keeps the package's warnings while it is open.
 
-    The walk's thread only appends; the main thread writes. What a killed run had not written yet is lost, a second's
-    worth at most: it is history, and nothing hangs on it. `hide` takes out of a text what must not be kept.
+    The walks' threads only append, which a deque lets any number of them do; the main thread writes. What a killed run
+    had not written yet is lost, a second's worth at most: it is history, and nothing hangs on it. `hide` takes out of a
+    text what must not be kept.
     """
 
     def __init__(

@@ -10,15 +10,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .api.cursors import Renewal
-from .api.fetching import REFUSED_ABOVE, PageFetcher
+from .activity import Activities
+from .api.cursors import CursorClocks, Renewal
+from .api.endpoints import endpoint_of
+from .api.fetching import PageFetcher
+from .api.sharing import with_any_page_size
 from .books import reconcile
+from .chain import Chain
 from .copying import FETCHING_FACT, Copier
 from .errors import IngestError
 from .history import History
 from .key_clock import KEY_FACT, KeyClock
 from .ledger import Ledger, RunEnding
 from .log_lines import about
+from .messages import FEED
 from .meter import Meter
 from .observing import Observer, Observers
 from .plan import Rewalk
@@ -74,17 +79,21 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         source = enter(_source(served, settings, stop))
         holdings = _reconciled(settings, intent, ledger, source)
         observer = Observers([history, *observers])
-        fetcher = enter(closing(PageFetcher(settings, observe=observer.requested)))
+        fetcher = enter(closing(PageFetcher(settings, observe=observer.requested, endpoint=endpoint_of(settings))))
         fetcher.restore(_fetching(ledger, intent))
         key_clock = KeyClock(ledger, key)
+        fetchers = [fetcher, *(enter(closing(fetcher.sibling())) for _ in range(1, _chains(settings)))]
+        cursors = CursorClocks(*(one.cursors for one in fetchers))
+        activities = Activities(*(one.activity for one in fetchers))
         total = ledger.fact("total")
-        meter = Meter(holdings, fetcher.activity, fetcher.pacer, key_clock, cursors=fetcher.cursors, total=total)
+        meter = Meter(holdings, activities, fetcher.pacer, key_clock, cursors=cursors, total=total)
         options = WorkerOptions(served.conninfo, intent.writer, settings.db_patience)
         pool = POOLS[intent.pool](options, settings.worker_concurrency)
         copier = Copier(
             settings,
             fetcher=fetcher,
             renewal=Renewal(fetcher, fetcher.cursors) if intent.renew_cursors else None,
+            chains=[Chain(one, wake) for one in fetchers],
             pool=pool,
             ledger=ledger,
             meter=meter,
@@ -103,7 +112,10 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
             _log.info("%d poisoned pages are tried once more", ledger.spool.retry_poisoned())
         if ledger.spool.waiting:
             _log.info("%d pages are in the spool: they are written first", ledger.spool.waiting)
-        balance = Walking(ledger, source, copier, meter, intent.rewalk).until_balanced()
+        walking = Walking(
+            *(ledger, source, copier, meter, intent.rewalk), endpoint=settings.endpoint, chains=len(fetchers)
+        )
+        balance = walking.until_balanced()
         ending.exit_code, ending.sentence = balance.verdict()
         summary = meter.summary(balance, demo=settings.demo)
         ending.summary = summary.as_json()
@@ -137,10 +149,15 @@ def _announced(ending: RunEnding, settings: Settings) -> Iterator[None]:
         )
 
 
+def _chains(settings: Settings) -> int:
+    """Only the feed has bounds in time, by which several chains can read it at once."""
+    return settings.fetch_concurrency if settings.endpoint == FEED else 1
+
+
 def _fetching(ledger: Ledger, intent: Intent) -> Mapping[str, Any] | None:
     """What the last run knew of the API; the page size may be another at a new address, or by now."""
     found: dict[str, Any] | None = ledger.fact(FETCHING_FACT)
-    return {**found, REFUSED_ABOVE: None} if found and (intent.fresh or intent.adopt) else found
+    return with_any_page_size(found) if found and (intent.fresh or intent.adopt) else found
 
 
 def _source(served: Database, settings: Settings, stop: StopRequest) -> SourceDatabase:

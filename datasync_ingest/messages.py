@@ -11,6 +11,10 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
+# The endpoints of the API that serve pages of all events. Each has cursors of its own.
+EVENTS = "events"
+FEED = "feed"
+
 
 @dataclass(frozen=True, slots=True)
 class PageId:
@@ -55,12 +59,24 @@ class TimeBounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """The part of a sweep (its walk's UUID) that one chain of pages reads: the events between two times.
+
+    Epoch milliseconds, both inclusive; None: open at that end, to the oldest or the newest event.
+    """
+
+    sweep: str
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PageAddress:
     """Which page is wanted: its identity, the cursor to ask with, and the last position of the page before.
 
-    `bounds` are asked for along with the cursor, of an endpoint that knows them. `seen`: the cursors that the walk has met, none of which may come again. `fresh`: a page out of the server's cache,
-    which may be 30 s old, will not do. `limit`: the page is known, and asked for once more with exactly this limit,
-    by a cursor that the server may refuse.
+    `bounds` are asked for along with the cursor, of an endpoint that knows them. `seen`: the cursors that the walk has
+    met, none of which may come again. `fresh`: a page out of the server's cache, which may be 30 s old, will not do.
+    `limit`: the page is known, and asked for once more with exactly this limit, by a cursor that the server may refuse.
     """
 
     page: PageId
@@ -77,7 +93,8 @@ class RawPage:
     """One whole page as the API served it; `body` is the inflated JSON.
 
     `cursor` is what it was asked with (None: from the newest event), `after` the last position of the page before,
-    `total` what the API says it has in all. `ends_walk`: the walk needs no page beyond this one.
+    `total` what the API says it has in all. `ends_walk`: the walk needs no page beyond this one. `window` is None for
+    a page that belongs to no sweep.
     """
 
     page: PageId
@@ -92,6 +109,7 @@ class RawPage:
     total: int | None
     request_id: str | None
     body: bytes = field(repr=False)
+    window: Window | None = None
 
 
 class Fetches(Protocol):
@@ -137,6 +155,7 @@ class KnownPage:
     after: Position | None
     first: Position | None
     last: Position | None
+    window: Window | None = field(default=None, kw_only=True)
 
 
 class PageFacts(Protocol):

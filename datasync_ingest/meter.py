@@ -7,8 +7,8 @@ import math
 import time
 from collections.abc import Callable
 
-from .activity import DATABASE, FETCHING, RATE_LIMIT, Activity
-from .api.cursors import CursorClock
+from .activity import DATABASE, FETCHING, RATE_LIMIT, Doings
+from .api.cursors import Lives
 from .api.pacing import Pacer
 from .books import Balance
 from .key_clock import KeyClock
@@ -30,11 +30,11 @@ class Meter:
     def __init__(
         self,
         holdings: Holdings,
-        activity: Activity,
+        activity: Doings,
         pacer: Pacer,
         key_clock: KeyClock,
         *,
-        cursors: CursorClock | None = None,
+        cursors: Lives | None = None,
         total: int | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,8 +67,12 @@ class Meter:
         self._walk_length += page.received
         if page.total is not None:
             self.total, self.total_is_fresh = page.total, True
-        if page.cursor is None:
+        if page.cursor is None and page.total is not None:
             self._total_at_head = page.total
+
+    def heard(self, total: int) -> None:
+        """The API has said its total anew, not with a page."""
+        self.total, self.total_is_fresh = total, True
 
     @property
     def grown(self) -> int:

@@ -10,7 +10,9 @@ from .progress import Snapshot
 
 
 class Observer(Protocol):
-    """Every method returns at once. `requested` is called by the walk's thread, the others by the main thread."""
+    """Every method returns at once. `requested` is called by the walks' threads, by several at the same time; the
+    others by the main thread.
+    """
 
     def requested(self, request: RequestEnded) -> None: ...
 

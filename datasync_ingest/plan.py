@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import groupby
 
+from .coverage import Gap, gaps
 from .ledger import Walk
-from .messages import KnownPage, PageFacts, Position
+from .messages import FEED, KnownPage, PageFacts, Position
 
 FINISHED = "finished"
 ACTIVE = "active"
@@ -45,13 +46,27 @@ def from_the_start(reason: str, *, until: Position | None = None) -> Plan:
     return Plan(walk, 0, None, None, is_new=True, reason=reason)
 
 
+def extent_of(sweep: Walk) -> Gap:
+    """What a sweep is to read: to where an older walk began, and from where one came to that it goes on with."""
+    return Gap(
+        since=None if sweep.until is None else sweep.until.timestamp_ms,
+        until=None if sweep.after is None else sweep.after.timestamp_ms,
+    )
+
+
+def can_sweep(walk: Walk) -> bool:
+    """Whether times tell what a new walk is to read."""
+    return walk.until is None or walk.until.timestamp_ms is not None
+
+
 def onward(walk: Walk, pages: Sequence[KnownPage]) -> Plan:
     """The same walk from the end of its unbroken known prefix. `pages`: its known ones, by sequence."""
     prefix = _unbroken(pages)
     known = {page.page.sequence: page for page in pages[len(prefix) :]}
     seen = frozenset(page.next_cursor for page in prefix if page.next_cursor is not None)
     if not prefix:
-        return Plan(walk, 0, walk.cursor, walk.after, known, seen, reason=f"walk {walk.walk[:8]} from its start")
+        where = ", what its chains have not read" if walk.is_sweep else " from its start"
+        return Plan(walk, 0, walk.cursor, walk.after, known, seen, reason=f"walk {walk.walk[:8]}{where}")
     last = prefix[-1]
     reason = f"walk {walk.walk[:8]} after page {last.page.sequence}"
     return Plan(
@@ -69,7 +84,7 @@ def onward(walk: Walk, pages: Sequence[KnownPage]) -> Plan:
 
 def branch(plan: Plan) -> Plan:
     """A new walk from where `plan` stands, for when the known pages beyond do not fit what the API serves there."""
-    walk = Walk(str(uuid.uuid4()), plan.walk.until, plan.cursor, plan.after, plan.walk.head, ACTIVE)
+    walk = replace(plan.walk, walk=str(uuid.uuid4()), cursor=plan.cursor, after=plan.after, state=ACTIVE)
     return Plan(walk, 0, plan.cursor, plan.after, is_new=True, reason=f"walk {plan.walk.walk[:8]} branches")
 
 
@@ -149,7 +164,7 @@ def rebuilt(pages: Iterable[KnownPage], known: Sequence[Walk]) -> list[Walk]:
     it everything has been read; they are superseded if they began there. Where the first page is not known, neither is
     where the walk began: it begins at the newest event.
     """
-    by_walk = groupby(sorted(pages, key=lambda page: (page.page.walk, page.page.sequence)), _walk_of)
+    by_walk = groupby(sorted(pages, key=lambda page: (walk_of(page), page.page.sequence)), walk_of)
     found = sorted((_entered(walk, list(its_pages)) for walk, its_pages in by_walk), key=_age_of_head)
     read = newest(walk for walk in [*known, *(walk for walk, _ in found)] if walk.state == FINISHED)
     walks = []
@@ -163,7 +178,12 @@ def rebuilt(pages: Iterable[KnownPage], known: Sequence[Walk]) -> list[Walk]:
 
 
 def _entered(walk: str, pages: Sequence[KnownPage]) -> tuple[Walk, Position | None]:
-    """A walk as its pages tell it, and how far down it came."""
+    """A walk as its pages tell it, and how far down it came; of a sweep that is nowhere as long as there are gaps."""
+    if pages[0].window is not None:
+        heads = [position for page in pages for position in (page.first, page.last) if position is not None]
+        state = ACTIVE if gaps(pages, Gap()) else FINISHED
+        head = max(heads, key=_age, default=None)
+        return Walk(walk, None, None, None, head, state, FEED, is_sweep=True), None
     first, over = pages[0], is_over(pages)
     state = ACTIVE if not over else FINISHED if pages[-1].next_cursor is None else TOPPED_UP
     if first.page.sequence != 0:
@@ -188,8 +208,9 @@ def _is_behind(walk: Walk, read: Position | None) -> bool:
     return walk.head is not None and read is not None and (walk.head == read or _age(walk.head) < _age(read))
 
 
-def _walk_of(page: KnownPage) -> str:
-    return page.page.walk
+def walk_of(page: KnownPage) -> str:
+    """The walk that a page belongs to: the sweep, for a page of one of its windows."""
+    return page.page.walk if page.window is None else page.window.sweep
 
 
 def _age(position: Position | None) -> float:

@@ -11,11 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .api.client import Ask, Response, is_loopback
+from .api.endpoints import OwnFeedEndpoint
 from .api.envelope import Envelope, NotAPageError, read
 from .api.limits import NO_LIMIT, rate_limits
-from .api.outcomes import Outcome, outcome_of
+from .api.outcomes import Fault, Outcome, outcome_of
 from .api.probing import EVENTS, NotAskedError, Prober, Question
 from .api.reading import said
+from .api.stream_access import granted_by, question
 from .checks import Check, Checks
 from .conversions import API_PATH
 from .database_check import check_database
@@ -24,6 +26,7 @@ from .estimate import Estimate, by_limit
 from .key_clock import KEY_LIFE_S
 from .key_use import KeyUse
 from .ledger import Ledger
+from .messages import FEED
 from .settings import Settings
 from .units import show_bytes, show_seconds
 
@@ -66,10 +69,22 @@ class QuickTest:
         """Seconds until the key ends; None where its clock has not begun."""
         return KeyUse(self._settings, purpose=PURPOSE).left_s()
 
+    @property
+    def keyed_requests(self) -> int:
+        """How many `with_key` makes."""
+        return 2 if self._settings.endpoint == FEED else 1
+
     def with_key(self) -> None:
-        """One request with the key, for the first page that a run would ask for, and the estimate from it."""
+        """One request with the key, for the first page that a run would ask for, and the estimate from it; for the feed
+        another one, whether it lets us in."""
         use = KeyUse(self._settings, purpose=PURPOSE)
-        with self.checks.named("key"), closing(self._prober(1, use)) as prober:
+        with closing(self._prober(self.keyed_requests, use)) as prober:
+            self._check_key(prober, use)
+            if self._settings.endpoint == FEED and not self.checks.exit_code:
+                self._check_feed(prober)
+
+    def _check_key(self, prober: Prober, use: KeyUse) -> None:
+        with self.checks.named("key"):
             ask = Ask(f"{self._settings.api_base_url}/events", {"limit": str(self._settings.batch_size)})
             response = _asked(prober, Question("GET /events", ask, (EVENTS,), retries=0))
             if (page := self._accepted(prober, response)) is not None:
@@ -153,6 +168,26 @@ class QuickTest:
                 self.checks.warn("manifest", f"{url} answers {what}", f"check the path in API_BASE_URL: {API_PATH}")
 
     # --- with the key ---
+
+    def _check_feed(self, prober: Prober) -> None:
+        """With a token of the user's own one event is asked for, else a token."""
+        with self.checks.named("feed"):
+            if self._settings.stream_token is not None:
+                endpoint = OwnFeedEndpoint(self._settings)
+                ask = Ask(endpoint.url, {"limit": "1"}, headers=endpoint.access().headers)
+                response = _asked(prober, Question("GET the feed", ask, retries=0))
+                endpoint.answered(endpoint.access(), response)
+                if response.status != 200:
+                    raise NotTheApiError(f"{endpoint.url} answers {said(response, self._settings)}", endpoint.hint)
+                self.checks.ok("feed", "your token is accepted")
+                return
+            response = _asked(prober, Question("POST stream access", question(self._settings), retries=0))
+            try:
+                granted = granted_by(response, self._settings)
+            except Fault as fault:
+                raise ApiUnreachableError(f"stream access: {fault}", "run the same command again later") from None
+            life = "" if granted.life_s is None else f" for {show_seconds(granted.life_s)}"
+            self.checks.ok("feed", f"granted{life}: {granted.path}")
 
     def _accepted(self, prober: Prober, response: Response) -> Envelope | None:
         """The page, where the answer is one."""

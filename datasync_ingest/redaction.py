@@ -19,7 +19,9 @@ _BEFORE_A_VALUE = r"""(?:=|%3D|\\*["']\s*:\s*\\*["'])"""
 _VALUE = r"""[^\s"'\\&<>,;)}]+"""
 _NAMED_CURSOR = re.compile(rf"((?:\b|next_?)cursor{_BEFORE_A_VALUE})({_VALUE})", re.IGNORECASE)
 _SECRETS_NAME = r"\b(?:x-)?(?:api[_-]?key|(?:access_|stream[_-])?token)"
-_NAMED_SECRET = re.compile(rf"({_SECRETS_NAME}{_BEFORE_A_VALUE}|\bx-api-key:\s*)({_VALUE})", re.IGNORECASE)
+_NAMED_SECRET = re.compile(
+    rf"({_SECRETS_NAME}{_BEFORE_A_VALUE}|\bx-(?:api-key|stream-token):\s*)({_VALUE})", re.IGNORECASE
+)
 _PLAIN_CURSOR = re.compile(r"eyJ[A-Za-z0-9_-]{16,}(?:=|%3D){0,2}")  # base64url of an object: `{"`
 
 

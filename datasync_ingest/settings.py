@@ -17,41 +17,13 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from . import conversions, units
+from . import __version__, conversions, credentials, units
+from .credentials import Secret as Secret
 from .errors import ConfigurationError
+from .messages import EVENTS, FEED
 
-# The libpq variables that name a database, https://www.postgresql.org/docs/current/libpq-envars.html;
-# each of the first three says by itself that the user has one.
-_LIBPQ = {
-    "PGHOST": "host",
-    "PGSERVICE": "service",
-    "PGDATABASE": "dbname",
-    "PGHOSTADDR": "hostaddr",
-    "PGPORT": "port",
-    "PGUSER": "user",
-    "PGPASSWORD": "password",
-    "PGPASSFILE": "passfile",
-    "PGSSLMODE": "sslmode",
-    "PGSSLROOTCERT": "sslrootcert",
-    "PGSSLCERT": "sslcert",
-    "PGSSLKEY": "sslkey",
-}
 # Masking a shorter text would garble every sentence that happens to hold it, and so give it away.
 _SHORTEST_MASKED = 4
-_LIBPQ_NAMES_A_DATABASE = ("PGHOST", "PGSERVICE", "PGDATABASE")
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A value that never prints: not in a message, a traceback, a log or a `repr`."""
-
-    _value: str = field(repr=False)
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __str__(self) -> str:
-        return "***"
 
 
 def _setting(variable: str, help: str, *, default: Any, convert: Callable[[str], Any]) -> Any:
@@ -73,12 +45,37 @@ class Settings:
     demo: bool = False
     proxies: tuple[tuple[str, str], ...] = ()
     ca_bundle: str | None = None
+    stream_token: Secret | None = None
 
     api_base_url: str = _setting(
         "API_BASE_URL",
         "where the API is, with or without /api/v1",
         default="http://datasync-dev-alb-101078500.us-east-1.elb.amazonaws.com/api/v1",
         convert=conversions.base_url,
+    )
+    endpoint: str = _setting(
+        "SOURCE",
+        "where events are read: events, the public endpoint, or feed, the dashboard's; the events are the same",
+        default=EVENTS,
+        convert=conversions.one_of(EVENTS, FEED),
+    )
+    fetch_concurrency: int = _setting(
+        "FETCH_CONCURRENCY",
+        "chains of pages that read the feed at once",
+        default=8,
+        convert=conversions.count(1, 64),
+    )
+    user_agent: str = _setting(
+        "TARGET_USER_AGENT",
+        "what every request says of who asks",
+        default=f"datasync_ingest/{__version__}",
+        convert=conversions.header_text,
+    )
+    stream_path: str | None = _setting(
+        "TARGET_STREAM_PATH",
+        "the feed's path, for a token of your own in TARGET_STREAM_TOKEN",
+        default=None,
+        convert=conversions.optional(conversions.url_path),
     )
     data_dir: Path = _setting(
         "DATA_DIR",
@@ -180,16 +177,11 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every text that must not be printed: the key, the database's conninfo and the password in it."""
-        texts = [secret.reveal() for secret in (self.api_key, self.database) if secret is not None]
-        texts += [match for text in texts for match in _passwords_in(text)]
+        """Every text that must not be printed: the key, the token, the database's conninfo and the password in it."""
+        found = (self.api_key, self.stream_token, self.database)
+        texts = [secret.reveal() for secret in found if secret is not None]
+        texts += [match for text in texts for match in credentials.passwords_in(text)]
         return tuple(text for text in texts if len(text) >= _SHORTEST_MASKED)
-
-
-def _passwords_in(conninfo: str) -> list[str]:
-    found = re.findall(r"password\s*=\s*'((?:[^'\\]|\\.)*)'|password\s*=\s*([^\s'&]+)", conninfo)
-    in_url = re.findall(r"://[^/@:]*:([^/@]+)@", conninfo)
-    return [text for pair in found for text in pair if text] + in_url
 
 
 def setting_fields() -> list[dataclasses.Field[Any]]:
@@ -218,8 +210,9 @@ def load(flags: Mapping[str, str | None], *, demo: bool = False, directory: Path
         return Settings(demo=True, source="demo", **values)
     environment = {name: text for name, (text, _) in found.items()}
     return Settings(
-        api_key=_api_key(environment, directory),
-        database=_database(environment),
+        api_key=credentials.api_key(environment, directory),
+        stream_token=credentials.stream_token(environment, values["stream_path"]),
+        database=credentials.database(environment),
         source=values["api_base_url"],
         proxies=tuple(sorted(urllib.request.getproxies().items())),
         ca_bundle=environment.get("REQUESTS_CA_BUNDLE") or environment.get("SSL_CERT_FILE") or None,
@@ -265,42 +258,6 @@ def _value(entry: dataclasses.Field[Any], flag: str | None, found: Mapping[str, 
 def _default(entry: dataclasses.Field[Any]) -> Any:
     default = entry.metadata["shown_default"]
     return default() if callable(default) else default
-
-
-def _api_key(environment: Mapping[str, str], directory: Path) -> Secret | None:
-    text = environment.get("TARGET_API_KEY")
-    path = environment.get("TARGET_API_KEY_FILE")
-    if text is None and path is not None:
-        try:
-            text = (directory / path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(
-                f"TARGET_API_KEY_FILE={path!r} cannot be read: {error}.",
-                hint="It must hold the key and nothing else.",
-            ) from None
-    if text is None:
-        return None
-    key = text.strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigurationError(
-            "The API key is empty or holds characters that no HTTP header can carry.",
-            hint="Set TARGET_API_KEY to the key exactly as it was given to you.",
-        )
-    return Secret(key)
-
-
-def _database(environment: Mapping[str, str]) -> Secret | None:
-    url = environment.get("DATABASE_URL")
-    if url is not None:
-        return Secret(url)
-    if not any(name in environment for name in _LIBPQ_NAMES_A_DATABASE):
-        return None
-    parts = {word: environment[name] for name, word in _LIBPQ.items() if name in environment}
-    return Secret(" ".join(f"{word}={_quoted(text)}" for word, text in parts.items()))
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def wants_colour() -> bool:

@@ -37,6 +37,12 @@ class WalkThread:
     def start(self) -> None:
         self._thread.start()
 
+    def tend(self) -> None:
+        """One chain of pages needs nothing."""
+
+    def halt(self) -> None:
+        """It begins nothing new by itself."""
+
     def wait_for_end(self, timeout_s: float) -> bool:
         """Whether no request is under way any more, nor can be: for when the fetcher was stopped."""
         self._thread.join(timeout_s)
@@ -56,6 +62,11 @@ class WalkThread:
     def waited_s(self) -> float:
         """How long the page has waited to be taken; 0 where none waits."""
         return self._clock() - self._since if self._page is not None else 0.0
+
+    @property
+    def page(self) -> RawPage | None:
+        """The page that waits to be taken."""
+        return self._page
 
     def take(self) -> RawPage:
         """The page that waits here; the thread goes on to the next one. Raises ValueError where none waits."""

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from dataclasses import replace
 
+from .api.time_bounds import NOT_HEEDED
 from .books import Balance
-from .copying import Copier
+from .copying import READING_FACT, Copier
 from .errors import CursorExpiredError
-from .ledger import Ledger
+from .ledger import Ledger, Walk
+from .messages import EVENTS, FEED
 from .meter import Meter
-from .plan import ACTIVE, FINISHED, SUPERSEDED, Plan, Rewalk, SoFar, branch, is_over, next_plan, superseded
+from .plan import (
+    ACTIVE,
+    FINISHED,
+    SUPERSEDED,
+    Plan,
+    Rewalk,
+    SoFar,
+    branch,
+    can_sweep,
+    is_over,
+    next_plan,
+    onward,
+    superseded,
+)
 from .postgres.source import Holdings, SourceDatabase
+from .sweeping import UnsweepableError
 from .walk import DivergedError
 
 _MOST_TOP_UPS = 5  # each is shorter than the one before: as long as what came during that
@@ -21,16 +38,26 @@ _log = logging.getLogger(__name__)
 
 
 class Walking:
-    """The walks of one run."""
+    """The walks of one run, over one endpoint; as sweeps, where it can be read by `chains` at once."""
 
     def __init__(
-        self, ledger: Ledger, source: SourceDatabase, copier: Copier, meter: Meter, rewalk: Rewalk = Rewalk.IF_SHORT
+        self,
+        ledger: Ledger,
+        source: SourceDatabase,
+        copier: Copier,
+        meter: Meter,
+        rewalk: Rewalk = Rewalk.IF_SHORT,
+        *,
+        endpoint: str = EVENTS,
+        chains: int = 1,
     ) -> None:
         self._ledger = ledger
         self._source = source
         self._copier = copier
         self._meter = meter
         self._rewalk = rewalk
+        self._endpoint = endpoint
+        self._can_sweep = endpoint == FEED and chains > 1 and ledger.fact(READING_FACT) != NOT_HEEDED.as_json()
         self._so_far = SoFar()
         self._top_ups = 0
         self._is_again = False  # the walk under way is over everything, though nothing new was left
@@ -38,6 +65,7 @@ class Walking:
 
     def until_balanced(self) -> Balance:
         """Returns how things stand when nothing is left to walk. Raises what ended a walk for good."""
+        self._leave_other_endpoint()
         balance = Balance(Holdings(0, 0), None)
         while (plan := self._next()) is not None:
             missing_before = self._so_far.missing if plan.is_new else None
@@ -51,14 +79,26 @@ class Walking:
         rewalk = self._rewalk
         if rewalk is Rewalk.IF_SHORT and self._is_futile(self._so_far.missing):
             rewalk = Rewalk.NEVER
-        return next_plan(self._ledger.walks(), self._ledger.known, self._so_far, rewalk)
+        plan = next_plan(self._ledger.walks(), self._ledger.known, self._so_far, rewalk)
+        if plan is None or not plan.is_new:
+            return plan
+        # What a sweep has not brought has no time to find it by: then one chain reads everything.
+        again = plan.walk.until is None and self._has_finished()
+        is_sweep = self._can_sweep and can_sweep(plan.walk) and not again
+        return replace(plan, walk=replace(plan.walk, endpoint=self._endpoint, is_sweep=is_sweep))
 
     def _walked(self, plan: Plan) -> bool:
         """Whether the walk came to its end; if not, the ledger says what comes in its place."""
         behind = self._received(plan)
         try:
             self._walk(plan)
+        except UnsweepableError as error:
+            _log.warning("%s: one chain of pages reads all of them, from the newest event", error)
+            self._can_sweep = False
+            self._ledger.end(plan.walk.walk, "not bounded by times")
         except CursorExpiredError as error:
+            if plan.walk.is_sweep:
+                raise  # what is left of it is asked for by its time, and that has come no further
             self._expiry.judge(error, self._received(plan) - behind)
             self._ledger.end(plan.walk.walk, "expired")
             _log.warning(
@@ -82,7 +122,10 @@ class Walking:
         if self._is_again and plan.is_new:
             _log.info("this costs %s; --no-rewalk leaves it out", self._meter.cost_of_a_walk())
         self._meter.walk_begins(self._received(plan), top_up=plan.walk.until is not None)
-        self._copier.follow(plan)
+        if plan.walk.is_sweep:
+            self._copier.sweep(plan.walk)
+        else:
+            self._copier.follow(plan)
 
     def _balanced(self, plan: Plan) -> Balance:
         """Counts, and notes what this run has done by now."""
@@ -118,17 +161,36 @@ class Walking:
     def _has_finished(self) -> bool:
         return any(walk.state == FINISHED for walk in self._ledger.walks())
 
+    def _leave_other_endpoint(self) -> None:
+        """Cursors of the one are none of the other. What a walk has read, a sweep need not read once more."""
+        for walk in self._ledger.walks():
+            if walk.state != ACTIVE or walk.endpoint == self._endpoint:
+                continue
+            place = onward(walk, self._ledger.known(walk.walk))
+            below = place.after if not walk.is_sweep and walk.until is None else None
+            if self._can_sweep and below is not None and below.timestamp_ms is not None:
+                rest = Walk(str(uuid.uuid4()), None, None, below, walk.head, ACTIVE, self._endpoint, is_sweep=True)
+                self._ledger.branch(walk.walk, f"goes on over the {self._endpoint}", rest)
+                _log.info("the rest of walk %s is read over the %s, by its times", walk.walk[:8], self._endpoint)
+            else:
+                self._ledger.end(walk.walk, f"left for the {self._endpoint} endpoint")
+                _log.warning(
+                    "walk %s over the %s endpoint is not finished; over the %s it begins anew",
+                    *(walk.walk[:8], walk.endpoint, self._endpoint),
+                )
+
     def _end_what_is_over(self) -> None:
         """A walk whose last page was committed in the moment in which the last run died."""
         for walk in self._ledger.walks():
-            if walk.state == ACTIVE and is_over(self._ledger.settled(walk.walk)):
+            if walk.state == ACTIVE and not walk.is_sweep and is_over(self._ledger.settled(walk.walk)):
                 self._ledger.end(walk.walk, FINISHED)
         for walk in superseded(self._ledger.walks()):
             self._ledger.end(walk.walk, SUPERSEDED)
 
     def _received(self, plan: Plan) -> int:
         """Events of the walk's known pages."""
-        return sum(page.received for page in self._ledger.known(plan.walk.walk))
+        known = self._ledger.swept if plan.walk.is_sweep else self._ledger.known
+        return sum(page.received for page in known(plan.walk.walk))
 
 
 class _Expiry:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from datasync_ingest.settings import setting_fields
 
-SECRETS_AND_DATABASES = frozenset({"TARGET_API_KEY", "TARGET_API_KEY_FILE", "DATABASE_URL"})
+SECRETS_AND_DATABASES = frozenset({"TARGET_API_KEY", "TARGET_API_KEY_FILE", "TARGET_STREAM_TOKEN", "DATABASE_URL"})
 LIBPQ_PREFIX = "PG"
 
 

@@ -17,7 +17,6 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import should_bypass_proxies
 
-from .. import __version__
 from ..redaction import foreign
 from ..settings import Settings
 from .outcomes import Answered, Fault, NotConnected, TooLarge
@@ -107,9 +106,9 @@ class ApiClient:
     def close(self) -> None:
         self._session.close()
 
-    def get(self, url: str, parameters: Mapping[str, str]) -> Response:
+    def get(self, url: str, parameters: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Response:
         """One GET with the key. Raises Fault for whatever brought no whole answer."""
-        return self.send(Ask(url, parameters))
+        return self.send(Ask(url, parameters, headers=headers or {}))
 
     def send(self, ask: Ask) -> Response:
         """Any one request. Raises Fault for whatever brought no whole answer, ConfigurationError without a key."""
@@ -197,7 +196,7 @@ def _session(settings: Settings) -> requests.Session:
     session.mount("https://", adapter)
     session.headers.update(
         {
-            "User-Agent": f"datasync_ingest/{__version__}",
+            "User-Agent": settings.user_agent,
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
         }

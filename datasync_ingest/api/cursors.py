@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import CursorExpiredError, PageContradictionError
 from ..messages import Fetches, PageAddress, PageFacts, RawPage
@@ -111,6 +111,27 @@ class CursorClock:
         if self._latest is None or self._latest[0] != cursor:
             return True
         return self.left_s() == 0
+
+
+class Lives(Protocol):
+    """Whoever knows how long the cursors live that are in use."""
+
+    def left_s(self) -> float | None:
+        """Seconds until the first of them dies; None where there is none. For any thread."""
+
+
+class CursorClocks:
+    """The clocks of several fetchers, read as one."""
+
+    def __init__(self, *clocks: CursorClock) -> None:
+        self._all = clocks
+
+    def add(self, clock: CursorClock) -> None:
+        """From any one thread."""
+        self._all = (*self._all, clock)
+
+    def left_s(self) -> float | None:
+        return min((left_s for clock in self._all if (left_s := clock.left_s()) is not None), default=None)
 
 
 class Renewal:

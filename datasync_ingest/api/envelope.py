@@ -70,10 +70,7 @@ def read(body: bytes) -> Envelope:
 
     Raises NotAPageError.
     """
-    try:
-        page = _PAGE.decode(body)
-    except REFUSALS:
-        page = _read_leniently(body)
+    page = _page(body)
     nested, meta = page.pagination or _Pagination(), page.meta or _Meta()
     has_more = nested.has_more if nested.has_more is not None else page.has_more
     if has_more is None:
@@ -88,6 +85,18 @@ def read(body: bytes) -> Envelope:
         last=_position(page.data[-1]) if page.data else None,
         cursor_life_s=_life(nested.cursor_expires_in),
     )
+
+
+def positions(body: bytes) -> list[Position | None]:
+    """Where each event of an inflated body stands, in the page's order. Raises NotAPageError."""
+    return [_position(event) for event in _page(body).data]
+
+
+def _page(body: bytes) -> _Page:
+    try:
+        return _PAGE.decode(body)
+    except REFUSALS:
+        return _read_leniently(body)
 
 
 def _read_leniently(body: bytes) -> _Page:

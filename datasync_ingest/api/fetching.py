@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,28 +18,25 @@ from ..stopping import Interrupted
 from ..units import show_seconds
 from .client import ApiClient, Response
 from .cursors import CursorClock
+from .endpoints import Endpoint, parameters_of
 from .narrowing import Narrowing
-from .outcomes import Answered, Fault, Outcome, PageFault, TooLarge, outcome_of
-from .pacing import Pacer
+from .outcomes import AccessDied, Answered, Fault, Outcome, PageFault, TooLarge, outcome_of
 from .patience import Trouble
-from .reading import envelope_of, page_of, said
+from .reading import envelope_of, is_out_of_range, no_events, page_of, said
+from .sharing import Shared
 from .telling import Observe, Telling, nobody
 
-REFUSED_ABOVE = "refused_above"  # in the state that a run leaves to the next one
-START_PATIENCE_S = 30.0
 PAST_CACHE = 10  # other URLs for the same page that are tried to get past the server's cache
 LIMITED = 30  # 429s in a row, each waited for as it or the learned rate says: more than half an hour without headers
 DOUBTS = 2  # faults in a row of a cursor that may be dead, before a fresh request is spent on finding out
-# Page sizes to step down to when the server refuses a larger one; 100 is the API's own default.
-_LIMITS = (5000, 2000, 1000, 500, 200, 100)
-
 _log = logging.getLogger(__name__)
 
 
 class PageFetcher:
     """Asks for pages, in one thread; `stop`, `state` and what it shows (`activity`, `pacer`) are for others.
 
-    `limit`, the page size in force, only ever shrinks, and says so; single pages that fail are asked for smaller.
+    Other threads get fetchers of their own from `sibling`. `limit`, the page size in force for all of them, only ever
+    shrinks, and says so; single pages that fail are asked for smaller.
     """
 
     def __init__(
@@ -51,47 +47,62 @@ class PageFetcher:
         jitter: Callable[[], float] = random.random,
         client: ApiClient | None = None,
         observe: Observe = nobody,
+        endpoint: Endpoint | None = None,
+        shared: Shared | None = None,
     ) -> None:
-        self.limit = settings.batch_size
-        self._refused_above: int | None = None  # events a page: the server refused every larger one that was tried
-        self.activity = Activity(clock)
-        self.pacer = Pacer(buffer=settings.rate_limit_buffer, clock=clock, jitter=jitter)
+        """`observe` is called by the thread that fetches, by several at once where there are siblings; `shared` is
+        theirs, where this is one of them."""
+        self._is_first = shared is None
+        self._shared = shared = shared or Shared(settings, endpoint, clock=clock, jitter=jitter)
         self._settings = settings
-        self._url = settings.api_base_url + "/events"
-        self._client = client or ApiClient(settings, clock=clock)
-        self._stop = threading.Event()
-        self._clock = clock
-        self._jitter = jitter
-        self.cursors = CursorClock(clock=clock)
-        self._telling = Telling(observe, clock=clock)
+        self._endpoint = shared.endpoint
+        self._stop = shared.stop
+        self._clock = shared.clock
+        self._jitter = shared.jitter
+        self.pacer = shared.pacer
+        self.activity = Activity(shared.clock)
+        self.cursors = CursorClock(clock=shared.clock)
+        self._client = client or ApiClient(settings, clock=shared.clock)
+        self._observe = observe
+        self._telling = Telling(observe, clock=shared.clock)
         self._narrowing = Narrowing()
-        self._any_page = False
         self._past_cache = 0
         self._limited = 0  # 429s in a row for the page under way
         self._probes = 0
 
+    def sibling(self) -> PageFetcher:
+        """A fetcher for another thread, with a connection, an activity and cursors of its own. Everything else it has
+        in common with this one: endpoint, pace, page size, patience and stop.
+        """
+        return PageFetcher(self._settings, observe=self._observe, shared=self._shared)
+
+    @property
+    def limit(self) -> int:
+        """Events a page, for all siblings."""
+        return self._shared.limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._shared.limit = limit
+
     def stop(self) -> None:
-        """No further request is made: whoever waits in `fetch` leaves it by Interrupted."""
+        """No further request is made, by any sibling: whoever waits in `fetch` leaves it by Interrupted."""
         self._stop.set()
 
     def close(self) -> None:
-        """Stops, and lets the connection go. Idempotent."""
-        self.stop()
+        """Lets the connection go; the first fetcher of a run stops all siblings as well. Idempotent."""
+        if self._is_first:
+            self.stop()
+            self._endpoint.close()
         self._client.close()
 
     def state(self, *, settled: bool) -> dict[str, Any]:
-        """What the next run needs to know, as JSON values. `settled`: no request is under way."""
-        return {"pacer": self.pacer.state(), REFUSED_ABOVE: self._refused_above, "settled": settled}
+        """What the next run needs to know, as JSON values. `settled`: no sibling has a request under way."""
+        return self._shared.state(settled=settled)
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Goes on where the `state` of an earlier run left the rate limit, with pages that the server takes."""
-        if state is None:
-            return
-        self.pacer.restore(state["pacer"], unseen=0 if state["settled"] else 1)
-        self._refused_above = state.get(REFUSED_ABOVE)
-        if self._refused_above is not None and self._refused_above < self.limit:
-            self.limit = self._refused_above
-            _log.info("the server has refused more than %d events a page before; --fresh tries again", self.limit)
+        self._shared.restore(state)
 
     def fetch(self, address: PageAddress) -> RawPage:
         """Blocks until the whole page is there, waiting for the rate limit and for a server in trouble.
@@ -106,40 +117,35 @@ class PageFetcher:
     def _fetch(self, address: PageAddress) -> RawPage:
         self._past_cache = self._limited = 0
         self._telling.new_page()
-        trouble, doubt = self._patience(), _Doubt()
+        trouble, doubt = self._shared.patience(), _Doubt()
         while True:
             try:
                 with self._telling.request(address.page):
                     page = self._attempt(address)
             except Fault as fault:
                 self.activity.count("retries")
-                if self._doubts(address, doubt, fault):
+                if isinstance(fault, AccessDied) or self._doubts(address, doubt, fault):
                     continue
                 if self._narrows(address, fault):
-                    trouble = self._patience()
+                    trouble = self._shared.patience()
                     if isinstance(fault, TooLarge):
                         continue  # the server is well: there is nothing to wait for
                 self._sit_out(address, trouble, fault)
                 continue
             if page is not None:
-                self._any_page = True
+                self._shared.any_page = True
                 if address.limit is None:
                     self._narrowing.passed(page.received)
                 return page
 
-    def _patience(self) -> Trouble:
-        patience_s = self._settings.api_patience
-        return Trouble(patience_s if self._any_page else min(START_PATIENCE_S, patience_s), self._clock)
-
     def _attempt(self, address: PageAddress) -> RawPage | None:
         """One request. None: not refused, not a fault, but to be asked again at once."""
         limit = self._limit_for(address)
-        parameters = {"limit": str(limit)}
-        if address.cursor is not None:
-            parameters["cursor"] = address.cursor
-        response = self._request(address.page, parameters)
+        response = self._request(address.page, parameters_of(address, limit))
         if response is None:
             return None
+        if is_out_of_range(address, response):
+            return no_events(address, limit)
         outcome = outcome_of(response.status, response.body)
         if outcome is Outcome.PAGE and address.fresh and self._is_stale(response):
             self._past_cache += 1
@@ -162,16 +168,25 @@ class PageFetcher:
 
     def _request(self, page: PageId, parameters: Mapping[str, str]) -> Response | None:
         """One request when its turn has come. None: one too many, which the pacer now knows."""
-        self._await_turn()
-        self.pacer.started()
-        self.activity.count("requests")
-        self._telling.sent()
+        if self._stop.is_set():
+            raise Interrupted
         with self.activity.during(FETCHING):
-            response = self._client.get(self._url, parameters)
+            self._endpoint.access()  # now, so that asking for a token takes no time of the turn
+        self._await_turn()
+        try:
+            with self.activity.during(FETCHING):
+                access = self._endpoint.access()  # a turn may have been long in coming
+                self.activity.count("requests")
+                self._telling.sent()
+                response = self._client.get(access.url, parameters, access.headers)
+        except Exception:
+            self.pacer.failed()
+            raise
         self._telling.answered(response)
         self.cursors.answered(response.headers, response.received_at)
         if outcome_of(response.status, response.body) is not Outcome.LIMITED:
             self.pacer.answered(response.headers, response.received_at)
+            self._endpoint.answered(access, response)
             return response
         self.activity.count("429s")
         self._limited += 1
@@ -205,25 +220,16 @@ class PageFetcher:
                 hint=(
                     "The key has run out (it lives for 3 hours from its first call) or was revoked: put a new one"
                     " into TARGET_API_KEY and run the same command again; it goes on from here."
-                    if self._any_page
+                    if self._shared.any_page
                     else "Check TARGET_API_KEY; a key lives for 3 hours from its first call."
                 ),
             )
-        if outcome is Outcome.LIMIT_REFUSED and self._step_down(text):
+        if outcome is Outcome.LIMIT_REFUSED and self._shared.step_down(self._limit_for(address), text):
             return
         raise NotTheApiError(
-            f"{self._url} is not the events endpoint of this API: it answered {text}.",
-            hint="Check API_BASE_URL: scheme, host, port and path, with or without /api/v1.",
+            f"{self._endpoint.url} is not {self._endpoint.name} of this API: it answered {text}.",
+            hint=self._endpoint.hint,
         )
-
-    def _step_down(self, reason: str) -> bool:
-        """Whether there was a smaller page size to go to."""
-        smaller = [limit for limit in _LIMITS if limit < self.limit]
-        if not smaller:
-            return False
-        _log.warning("the server refuses %d events a page (%s): asking for %d", self.limit, reason, smaller[0])
-        self.limit = self._refused_above = smaller[0]
-        return True
 
     def _doubts(self, address: PageAddress, doubt: _Doubt, fault: Fault) -> bool:
         """Whether to ask again at once: a fresh request works, so that the next fault settles what the cursor is.
@@ -287,16 +293,21 @@ class PageFetcher:
         return False
 
     def _await_turn(self) -> None:
-        while (wait_s := self.pacer.wait_s()) > 0:
-            self._wait(wait_s, RATE_LIMIT)
+        """Returns when a request may start, which counts from then on."""
         if self._stop.is_set():
             raise Interrupted
+        try:
+            while (wait_s := self.pacer.take()) > 0:
+                self._wait(wait_s, RATE_LIMIT)
+        except Interrupted:
+            self.pacer.leave()
+            raise
 
     def _sit_out(self, address: PageAddress, trouble: Trouble, fault: Fault) -> None:
         """Waits before the next attempt, or raises the error that ends the run."""
         wait_s = trouble.next_wait_s(fault, self._jitter())
         if wait_s is None:
-            raise trouble.error(address.page, self._url, fault, any_page=self._any_page)
+            raise trouble.error(address.page, self._endpoint.url, fault, any_page=self._shared.any_page)
         _log.warning("page %s: %s; asking again in %s", address.page, fault, show_seconds(wait_s))
         self._wait(wait_s, SERVER, detail=str(fault))
 

@@ -69,6 +69,14 @@ class Contradiction(Fault):
     """Raised when a page is whole and contradicts itself; asking again helped in the wild, but not for ever."""
 
 
+class NoAccess(Fault):
+    """Raised when what a request needs beside the key, the feed's token, is not to be had just now."""
+
+
+class AccessDied(Fault):
+    """Raised when that was refused, and has been given up: there is another now, or will be."""
+
+
 def outcome_of(status: int, body: bytes) -> Outcome:
     """What an answer with this status and, for a refusal, this body means."""
     if status >= 400 and (outcome := _BY_CODE.get(error_of(body).get("code", ""))):

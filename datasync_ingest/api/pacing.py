@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,22 +79,52 @@ class Pacer:
 
     # --- before a request ---
 
+    def take(self, who: Hashable | None = None) -> float:
+        """0.0: the turn is given to `who` (the calling thread where nothing else is said), and counted as started.
+        Otherwise the seconds after which to ask again: whoever waits is served in the order in which they came.
+
+        A turn that was given ends with `answered`, `limited` or `failed`; who stops waiting says `leave`.
+        """
+        with self._lock:
+            wait_s = self._wait_s()
+            if wait_s == 0:
+                self._start()
+            return wait_s
+
+    def leave(self, who: Hashable | None = None) -> None:
+        """`who` waits no more."""
+
+    def failed(self, who: Hashable | None = None) -> None:
+        """The request of `who` brought no answer."""
+
+    @property
+    def sustains(self) -> int | None:
+        """Chains worth running: each gets a turn within half of a cursor's life. None where nothing limits."""
+        with self._lock:
+            return None if self._rate is None else max(1, int(self._rate / self._slowest))
+
     def wait_s(self) -> float:
         """Seconds until a request may start; 0 means now."""
         with self._lock:
-            now = self._clock()
-            return max(0.0, self._not_before - now, self._window_wait(now), self._rate_wait(now))
+            return self._wait_s()
 
     def started(self) -> None:
         """A request starts now; it counts until the headers say otherwise."""
         with self._lock:
-            now = self._clock()
-            if self._turned(now):
-                self._remaining, self._turn_at = self._limit, None
-            if self._remaining is not None:
-                self._remaining = max(0, self._remaining - 1)
-            self._last_start = now
-            self._recent = [start for start in self._recent if start > now - 60] + [now]
+            self._start()
+
+    def _wait_s(self) -> float:
+        now = self._clock()
+        return max(0.0, self._not_before - now, self._window_wait(now), self._rate_wait(now))
+
+    def _start(self) -> None:
+        now = self._clock()
+        if self._turned(now):
+            self._remaining, self._turn_at = self._limit, None
+        if self._remaining is not None:
+            self._remaining = max(0, self._remaining - 1)
+        self._last_start = now
+        self._recent = [start for start in self._recent if start > now - 60] + [now]
 
     # --- after an answer ---
 

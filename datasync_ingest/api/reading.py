@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from ..messages import PageAddress, RawPage
+from ..messages import PageAddress, RawPage, TimeBounds
 from ..redaction import foreign, mask
 from ..settings import Settings
 from .client import Response
 from .envelope import Envelope, NotAPageError, read
 from .outcomes import Contradiction, NotWhole, WebPage, error_of
+
+# What servers say with 418, each in words of its own: nothing between these two times.
+_NOTHING = b'{"data":[],"pagination":{"hasMore":false},"meta":{"total":0}}'
+
+
+def is_out_of_range(address: PageAddress, response: Response) -> bool:
+    """Whether an answer says that the data does not reach to the bounds. Behind a page that had events, none does."""
+    return response.status == 418 and address.bounds != TimeBounds() and address.cursor is None
+
+
+def no_events(address: PageAddress, limit: int) -> RawPage:
+    """The page for that: it is empty, and ends the walk."""
+    return page_of(address, envelope_of(_NOTHING), _NOTHING, limit)
 
 
 def envelope_of(body: bytes) -> Envelope:

@@ -20,6 +20,7 @@ Everything but 0, 1 and 2 can be resumed by the same command."""
 VARIABLES = """\
 environment, or lines of .env in the working directory:
   TARGET_API_KEY        the API key (or TARGET_API_KEY_FILE, a file that holds it); no flag takes it
+  TARGET_STREAM_TOKEN   a token for the feed, taken from the dashboard, with --target-stream-path; no flag takes it
   DATABASE_URL          the PostgreSQL to use (or PGHOST, PGSERVICE, PGDATABASE); none: the embedded one
   NO_COLOR              any text: no colours
   and the variable named with each flag above; a flag wins over the environment, that over .env"""

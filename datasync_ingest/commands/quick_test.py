@@ -18,7 +18,7 @@ from .command import command
 
 
 def _flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--yes", action="store_true", help="make the request with the key without asking")
+    parser.add_argument("--yes", action="store_true", help="make the requests with the key without asking")
 
 
 def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Output) -> int:
@@ -53,7 +53,8 @@ def _question(test: QuickTest) -> str:
         clock = "It starts the key's clock: 3 hours from then on (90 minutes with some keys)."
     else:
         clock = f"The key's clock runs already: it ends in {show_seconds(left_s)}."
-    return f"The next step makes one request with the key. {clock} Make it?"
+    requests = "one request" if test.keyed_requests == 1 else f"{test.keyed_requests} requests"
+    return f"The next step makes {requests} with the key. {clock} Go on?"
 
 
 COMMAND = command(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ..api import stream_access
 from ..api.client import Ask
 from ..api.limits import APART_S
-from ..api.outcomes import error_of
+from ..api.outcomes import Fault, error_of
 from ..api.probing import EVENTS, NotAskedError, Question
 from ..api.reading import said
 from ..conversions import API_PATH
+from ..errors import ApiError
 from . import comparing
 from .notes import Answer, Notes, content_of
 from .pages import LIMITS, first_page, query_key, renewal, second_page
@@ -96,20 +98,21 @@ def submissions(notes: Notes) -> None:
 
 
 def feed(notes: Notes) -> None:
-    """Asked for as what we are. Where it is given, one page of it between two times."""
-    url = f"{notes.settings.origin}/internal/dashboard/stream-access"
-    ask = Ask(url, method="POST", headers={"Origin": notes.settings.origin})
-    response = notes.prober.ask(Question("POST /internal/dashboard/stream-access", ask, retries=0))
-    access = content_of(response).get("streamAccess")
-    notes.answered("POST", "/internal/dashboard/stream-access", response, error_of(response.body).get("code", ""))
-    notes.found["feed"] = {"granted": isinstance(access, dict), "answer": said(response)}
-    if not isinstance(access, dict) or not str(access.get("endpoint", "")).startswith("/"):
+    """Asked for as a run would ask for it. Where it is given, one page of it between two times."""
+    response = notes.prober.ask(
+        Question(f"POST {stream_access.PATH}", stream_access.question(notes.settings), retries=0)
+    )
+    notes.answered("POST", stream_access.PATH, response, error_of(response.body).get("code", ""))
+    notes.found["feed"] = {"granted": False, "answer": said(response)}
+    try:
+        access = stream_access.granted_by(response, notes.settings)
+    except (Fault, ApiError):
         return
-    header = {str(access.get("tokenHeader", "X-Stream-Token")): str(access.get("token", ""))}
-    notes.found["feed"].update(endpoint=access["endpoint"], token_life_s=access.get("expiresIn"))
+    notes.found["feed"].update(granted=True, endpoint=access.path, token_life_s=access.life_s)
+    header = {access.header: access.token.reveal()}
 
     def asks(parameters: Mapping[str, str]) -> Answer:
-        own = Ask(notes.settings.origin + str(access["endpoint"]), parameters, headers=header)
+        own = Ask(notes.settings.origin + access.path, parameters, headers=header)
         shown = "&".join(f"{name}={text}" for name, text in parameters.items())
         return notes.whole(lambda: notes.prober.ask(Question(f"GET the feed, {shown}", own)))
 

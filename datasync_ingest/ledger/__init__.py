@@ -1,6 +1,7 @@
 """The SQLite sidecar: which pages of which walks are completed, so that a restart goes on and never begins again."""
 
-from .ledger import Incident, Ledger, RunEnding, Sample, Walk
+from .entries import Incident, RunEnding, Sample, Walk
+from .ledger import Ledger
 from .sidecar import FILE_NAME, SCHEMA_VERSION
 from .spool import PoisonedPage, Spool
 from .submissions import Export, Submission, Submissions

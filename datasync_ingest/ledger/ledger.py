@@ -7,12 +7,13 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from ..errors import IngestError, LedgerDamagedError
-from ..messages import CompletedPage, KnownPage, Position, RawPage, Receipt, RequestEnded
+from ..messages import CompletedPage, KnownPage, RawPage, Receipt, RequestEnded
+from .entries import Incident, RunEnding, Sample, Walk
 from .rows import KNOWN, completed_page, known_page, page_row, position_of, text_of
 from .sidecar import Sidecar, Transaction
 from .spool import FORGET, Spool
@@ -22,66 +23,27 @@ _log = logging.getLogger(__name__)
 
 _INSERT_PAGE = f"""
     INSERT OR IGNORE INTO pages ({KNOWN}, inserted, already_there, rejected, repaired, completed_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """  # noqa: S608
 _SELECT_PAGES = f"SELECT {KNOWN}, inserted, already_there, rejected, repaired FROM pages"  # noqa: S608
 _SELECT_KNOWN = f"SELECT {KNOWN} FROM pages WHERE walk = ? UNION ALL SELECT {KNOWN} FROM spool WHERE walk = ?"  # noqa: S608
+_SELECT_SWEPT = f"SELECT {KNOWN} FROM pages WHERE sweep = ? UNION ALL SELECT {KNOWN} FROM spool WHERE sweep = ?"  # noqa: S608
 
 # Where the newest event has no usable id, or its page is in the spool: the first position that there is will do.
 _FIND_HEAD = """
     UPDATE walks SET head = (
         SELECT coalesce(first_position, last_position) FROM (
-            SELECT sequence, first_position, last_position FROM pages WHERE walk = :walk
-            UNION ALL SELECT sequence, first_position, last_position FROM spool WHERE walk = :walk
-        ) WHERE coalesce(first_position, last_position) IS NOT NULL ORDER BY sequence LIMIT 1
+            SELECT sequence, until_ms, first_position, last_position FROM pages WHERE :walk IN (walk, sweep)
+            UNION ALL
+            SELECT sequence, until_ms, first_position, last_position FROM spool WHERE :walk IN (walk, sweep)
+        ) WHERE coalesce(first_position, last_position) IS NOT NULL
+        ORDER BY until_ms DESC NULLS FIRST, sequence LIMIT 1
     ) WHERE walk = :walk AND head IS NULL
 """
 _ADOPT_HEADS = """
     UPDATE walks SET head = (SELECT first_position FROM pages WHERE pages.walk = walks.walk AND sequence = 0)
     WHERE head IS NULL
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """One way through the API's order, from `cursor` (None: the newest event) towards the oldest event or `until`."""
-
-    walk: str
-    until: Position | None
-    cursor: str | None
-    after: Position | None
-    head: Position | None
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """How a run stood at one moment (epoch seconds), and where its time had gone by then, in seconds by cause."""
-
-    at: float
-    snapshot: Mapping[str, Any]
-    seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """A warning or an error, as it was logged at that moment (epoch seconds) by a room, of a page where it had one."""
-
-    at: float
-    level: str
-    room: str
-    page: str | None
-    message: str
-
-
-@dataclass(slots=True)
-class RunEnding:
-    """How a run ended; to be said by the one who runs it, unless an IngestError says it. `run` is its number."""
-
-    run: int
-    exit_code: int = 1
-    sentence: str = "unexpected error"
-    summary: Mapping[str, Any] | None = None
 
 
 class Ledger:
@@ -178,8 +140,13 @@ class Ledger:
 
     def walks(self) -> list[Walk]:
         """In the order in which they were begun."""
-        rows = self._sidecar.read("SELECT walk, until, cursor, after, head, state FROM walks ORDER BY number")
-        return [Walk(w, position_of(u), c, position_of(a), position_of(h), s) for w, u, c, a, h, s in rows]
+        rows = self._sidecar.read(
+            "SELECT walk, until, cursor, after, head, state, endpoint, is_sweep FROM walks ORDER BY number"
+        )
+        return [
+            Walk(walk, position_of(until), cursor, position_of(after), position_of(head), state, endpoint, bool(sweep))
+            for walk, until, cursor, after, head, state, endpoint, sweep in rows
+        ]
 
     # --- pages ---
 
@@ -196,6 +163,7 @@ class Ledger:
             page.first,
             page.last,
             receipt.counts,
+            window=page.window,
         )
         with self._sidecar.atomic() as connection:
             marked = connection.execute(_INSERT_PAGE, page_row(completed)).rowcount == 1
@@ -250,6 +218,10 @@ class Ledger:
     def known(self, walk: str) -> list[KnownPage]:
         """The pages of a walk that need not be fetched again: completed or spooled, in the order of their sequence."""
         return [known_page(row) for row in self._sidecar.read(f"{_SELECT_KNOWN} ORDER BY sequence", (walk, walk))]
+
+    def swept(self, sweep: str) -> list[KnownPage]:
+        """The pages of a sweep's windows that need not be fetched again: completed or spooled, in no order."""
+        return [known_page(row) for row in self._sidecar.read(_SELECT_SWEPT, (sweep, sweep))]
 
     def settled(self, walk: str) -> list[KnownPage]:
         """The pages of a walk that no worker will get any more: completed or poisoned."""
@@ -315,9 +287,9 @@ class Ledger:
 def _enter(connection: Transaction, walk: Walk) -> None:
     texts = [text_of(position) for position in (walk.until, walk.after, walk.head)]
     connection.execute(
-        "INSERT INTO walks (walk, number, until, cursor, after, head, state, begun_at)"
-        " VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM walks), ?, ?, ?, ?, ?, ?)",
-        (walk.walk, texts[0], walk.cursor, texts[1], texts[2], walk.state, time.time()),
+        "INSERT INTO walks (walk, number, until, cursor, after, head, state, endpoint, is_sweep, begun_at)"
+        " VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM walks), ?, ?, ?, ?, ?, ?, ?, ?)",
+        (walk.walk, texts[0], walk.cursor, *texts[1:], walk.state, walk.endpoint, walk.is_sweep, time.time()),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LedgerDamagedError
-from .ledger import Incident, Sample
+from .entries import Incident, Sample
 from .lock import holder
 from .reading import LedgerView, damaged, seen
 

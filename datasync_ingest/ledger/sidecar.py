@@ -97,7 +97,18 @@ _HISTORY = """
 _KEYS = """
     ALTER TABLE submissions ADD COLUMN key TEXT; -- what tells keys apart, see KeyClock.mark; NULL: an earlier version's
 """
-STEPS = (_FIRST, _HISTORY, _KEYS)  # from version to version
+_WINDOWS = """
+    ALTER TABLE walks ADD COLUMN endpoint TEXT NOT NULL DEFAULT 'events'; -- whose cursors these are: events or feed
+    ALTER TABLE walks ADD COLUMN is_sweep INTEGER NOT NULL DEFAULT 0;     -- its pages are of windows, each a chain
+    ALTER TABLE pages ADD COLUMN sweep TEXT;     -- the walk whose window the page is of; `walk` is then the chain
+    ALTER TABLE pages ADD COLUMN since_ms INTEGER; -- the window: epoch ms, inclusive; NULL: open
+    ALTER TABLE pages ADD COLUMN until_ms INTEGER;
+    ALTER TABLE spool ADD COLUMN sweep TEXT;
+    ALTER TABLE spool ADD COLUMN since_ms INTEGER;
+    ALTER TABLE spool ADD COLUMN until_ms INTEGER;
+    CREATE INDEX pages_by_sweep ON pages (sweep) WHERE sweep IS NOT NULL;
+"""
+STEPS = (_FIRST, _HISTORY, _KEYS, _WINDOWS)  # from version to version
 SCHEMA_VERSION = len(STEPS)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..messages import Counts, PageId
-from .ledger import Incident, Sample
+from .entries import Incident, Sample
 from .reading import LedgerView, damaged, seen
 from .spool import PoisonedPage
 

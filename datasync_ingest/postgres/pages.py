@@ -20,8 +20,9 @@ from .writers import InsertRows
 
 _INSERT_PAGE = """
     INSERT INTO ingested_pages (walk, sequence, cursor, next_cursor, ends_walk, page_limit, received, inserted,
-                                already_there, rejected, repaired, after_position, first_position, last_position)
-    VALUES (%s, %s, %s, %s, %s, %s, 0, 0, 0, 0, 0, %s, %s, %s)
+                                already_there, rejected, repaired, after_position, first_position, last_position,
+                                sweep, since_ms, until_ms)
+    VALUES (%s, %s, %s, %s, %s, %s, 0, 0, 0, 0, 0, %s, %s, %s, %s, %s, %s)
     ON CONFLICT DO NOTHING
 """
 _UPDATE_COUNTS = """
@@ -191,7 +192,8 @@ def _is_stored(cursor: Cursor, page: RawPage) -> bool:
     It is another one where the commit of a run that was killed arrived late (it was held up on its way), after the next
     run had begun to fetch the same place anew, with another limit: its events stay, and those of this page must go in.
     """
-    cursor.execute(_IS_STORED, (page.received, *_page_values(page)[-2:], page.page.walk, page.page.sequence))
+    ends = (position and position.to_text() for position in (page.first, page.last))
+    cursor.execute(_IS_STORED, (page.received, *ends, page.page.walk, page.page.sequence))
     row = cursor.fetchone()
     assert row is not None, "ON CONFLICT DO NOTHING found the page"
     return bool(row[0])
@@ -204,13 +206,14 @@ def _forget(cursor: Cursor, page: PageId) -> None:
 
 
 def _page_values(page: RawPage) -> tuple[str | int | bool | None, ...]:
-    positions = (page.after, page.first, page.last)
+    positions, window = (page.after, page.first, page.last), page.window
     return (
         page.cursor,
         page.next_cursor,
         page.ends_walk,
         page.limit,
         *(None if position is None else position.to_text() for position in positions),
+        *((None, None, None) if window is None else (window.sweep, window.since, window.until)),
     )
 
 

@@ -5,7 +5,7 @@ CREATE TABLE ingest_source (
     only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     source         text NOT NULL,                          -- the API's base URL
     database_id    uuid NOT NULL DEFAULT gen_random_uuid(), -- tells this database from a restored or another one
-    schema_version integer NOT NULL DEFAULT 1,
+    schema_version integer NOT NULL DEFAULT 2,
     created_at     timestamptz NOT NULL DEFAULT now()
 );
 
@@ -39,6 +39,9 @@ CREATE TABLE ingested_pages (
     first_position text,
     last_position  text,
     committed_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    sweep          uuid,             -- the walk whose window in time the page is of, `walk` is then the window's chain
+    since_ms       bigint,           -- the window, epoch milliseconds, inclusive; NULL: open at that end
+    until_ms       bigint,
     PRIMARY KEY (walk, sequence)
 );
 

@@ -15,12 +15,12 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from ..errors import AlreadyRunningError, ConfigurationError, OtherSourceError
-from ..messages import CompletedPage, Counts, PageId, Position
+from ..messages import CompletedPage, Counts, PageId, Position, Window
 from .connection import connect_patiently, first_line, is_connection_trouble, named
 from .locks import end_earlier_pages, try_for_run
 from .rereading import Reread, reread
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 T = TypeVar("T")
 
@@ -29,14 +29,23 @@ _LOCK_PATIENCE_S = 5.0
 
 _PAGES = """
     SELECT walk::text, sequence, cursor, next_cursor, ends_walk, page_limit, received, inserted, already_there,
-           rejected, repaired, after_position, first_position, last_position
+           rejected, repaired, after_position, first_position, last_position, sweep::text, since_ms, until_ms
     FROM ingested_pages
 """
-# A walk that is repeated meets the same unusable events again: what counts is the most that one walk has of each.
+# What version 1 of the schema lacks.
+_UPGRADE = """
+    ALTER TABLE ingested_pages ADD COLUMN sweep uuid, ADD COLUMN since_ms bigint, ADD COLUMN until_ms bigint;
+    ALTER TABLE ingest_source ALTER COLUMN schema_version SET DEFAULT 2;
+    UPDATE ingest_source SET schema_version = 2;
+"""
+# A walk that is repeated meets the same unusable events again: what counts is the most that one walk has of each. The
+# chains of a sweep are one walk; as JSON a page tells of its sweep also where an old schema has no such column.
 _REJECTED = """
     SELECT coalesce(sum(most), 0)::bigint FROM (
         SELECT max(copies) AS most FROM (
-            SELECT sha256(raw) AS digest, count(*) AS copies FROM rejected_events GROUP BY sha256(raw), walk
+            SELECT sha256(raw) AS digest, count(*) AS copies
+            FROM rejected_events LEFT JOIN ingested_pages AS page USING (walk, sequence)
+            GROUP BY sha256(raw), coalesce(to_jsonb(page) ->> 'sweep', walk::text)
         ) AS in_a_walk GROUP BY digest
     ) AS events
 """
@@ -215,6 +224,8 @@ def _prepare(cursor: Cursor, source: str) -> SourceIdentity:
             f"The database's schema is version {row[2]}; this program knows versions up to {SCHEMA_VERSION}.",
             hint="Use the newer version of this program that made it.",
         )
+    if row[2] < SCHEMA_VERSION:
+        cursor.execute(_UPGRADE)
     return SourceIdentity(row[0], row[1])
 
 
@@ -245,7 +256,8 @@ def _value(cursor: Cursor) -> int:
 
 def _completed_page(row: tuple[object, ...]) -> CompletedPage:
     walk, sequence, cursor, next_cursor, ends_walk, limit, *rest = row
-    positions = [None if text is None else Position.from_text(str(text)) for text in rest[5:]]
+    positions = [None if text is None else Position.from_text(str(text)) for text in rest[5:8]]
+    sweep, since, until = rest[8:]
     counts = Counts(*(int(str(count)) for count in rest[:5]))
     return CompletedPage(
         page=PageId(str(walk), int(str(sequence))),
@@ -258,4 +270,9 @@ def _completed_page(row: tuple[object, ...]) -> CompletedPage:
         first=positions[1],
         last=positions[2],
         counts=counts,
+        window=None if sweep is None else Window(str(sweep), _whole(since), _whole(until)),
     )
+
+
+def _whole(value: object) -> int | None:
+    return None if value is None else int(str(value))

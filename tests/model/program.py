@@ -199,6 +199,12 @@ class SteppedWalk:
         except Exception as error:
             self.error, self._done = error, True
 
+    def tend(self) -> None:
+        """One chain of pages needs nothing."""
+
+    def halt(self) -> None:
+        """It begins nothing new by itself."""
+
     def wait_for_end(self, timeout_s: float) -> bool:
         del timeout_s
         return True

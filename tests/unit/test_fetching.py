@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from email.utils import formatdate
 from typing import Any
 
@@ -15,12 +16,14 @@ import pytest
 
 from datasync_ingest.api import cursors
 from datasync_ingest.api.client import Response
+from datasync_ingest.api.endpoints import endpoint_of
 from datasync_ingest.api.fetching import PageFetcher
 from datasync_ingest.api.outcomes import Fault, Outcome, TooLarge, outcome_of
+from datasync_ingest.api.sharing import Shared, with_any_page_size
 from datasync_ingest.errors import ApiUnreachableError, CursorExpiredError, EventUnreachableError, NotTheApiError
-from datasync_ingest.messages import PageAddress, PageId, RawPage, RequestEnded
+from datasync_ingest.messages import FEED, PageAddress, PageId, RawPage, RequestEnded, TimeBounds
 from datasync_ingest.plan import from_the_start
-from datasync_ingest.settings import Settings
+from datasync_ingest.settings import Secret, Settings
 from datasync_ingest.walk import follow
 
 NOW = 1_769_000_000.0
@@ -41,7 +44,7 @@ class Server:
         self.told: list[RequestEnded] = []
         self.fetcher = Fetcher(self)
 
-    def get(self, url: str, parameters: Mapping[str, str]) -> Response:
+    def get(self, url: str, parameters: Mapping[str, str], headers: Mapping[str, str]) -> Response:
         limit, cursor = int(parameters["limit"]), parameters.get("cursor")
         start = 0 if cursor is None else self.place(cursor)
         self.asked.append((limit, None if cursor is None else start))
@@ -198,6 +201,82 @@ def test_a_page_size_that_the_server_refused_is_remembered_and_said(caplog: pyte
     later.restore(server.fetcher.state(settled=True))
     assert later.limit == 1000
     assert "refused more than 1000 events a page before" in caplog.text
+
+
+def test_a_page_size_that_one_thread_was_refused_is_not_tried_by_its_siblings() -> None:
+    server = Server(refuses_above(1000))
+    fetcher = server.fetcher
+    fetcher.limit = 5000
+    sibling = fetcher.sibling()
+    server.fetch(None)
+    assert sibling.limit == 1000
+    assert fetcher._shared.step_down(5000, "400"), "a refusal that comes late, of a size that is in force no more"
+    assert sibling.limit == 1000
+    sibling.close()
+    assert not fetcher._stop.is_set(), "one chain less is not the end of the others"
+    sibling.stop()
+    assert fetcher._stop.is_set()
+
+
+def test_what_is_learned_of_the_feed_is_kept_apart_from_what_is_known_of_the_events_endpoint() -> None:
+    events = Settings(batch_size=5000)
+    feed = Settings(Secret("k"), endpoint=FEED, batch_size=5000)
+    first = Shared(events)
+    first.pacer.answered({"X-RateLimit-Limit": "10", "X-RateLimit-Remaining": "3", "X-RateLimit-Reset": "50"}, 0.0)
+    known = first.state(settled=True)
+    with closing(endpoint_of(feed)) as endpoint:
+        second = Shared(feed, endpoint)
+        second.restore(known)
+        assert second.pacer.remaining is None
+        assert set(known) <= set(Shared(feed, endpoint).state(settled=False)), "also where only the feed was asked"
+        assert second.step_down(5000, "400")
+        both = json.loads(json.dumps(second.state(settled=False)))
+        assert {name: both[name] for name in known} == known
+        assert (both["feed"]["refused_above"], both["feed"]["settled"]) == (2000, False)
+        third = Shared(feed, endpoint)
+        third.restore(both)
+        assert third.limit == 2000
+        fourth = Shared(feed, endpoint)
+        fourth.restore(with_any_page_size(both))
+        assert fourth.limit == 5000
+    again = Shared(events)
+    again.restore(both)
+    assert (again.limit, again.state(settled=True)["feed"]) == (5000, both["feed"])
+
+
+# --- bounds in time ---
+
+
+@pytest.mark.parametrize(
+    ("bounds", "with_cursor", "is_page"),
+    [
+        (TimeBounds(), False, False),
+        (TimeBounds(since=5), False, True),
+        (TimeBounds(until=5), False, True),
+        (TimeBounds(1, 5), True, False),
+    ],
+)
+def test_out_of_range_is_an_empty_page_where_a_range_was_asked_for_and_nothing_was_read_of_it(
+    bounds: TimeBounds, with_cursor: bool, is_page: bool
+) -> None:
+    server = Server(lambda server, limit, page, cursor: server.response(418, b'{"code": "TEAPOT"}'))
+    address = PageAddress(PageId(WALK, 0), server.cursor(10) if with_cursor else None, None, bounds=bounds)
+    if is_page:
+        page = server.fetcher.fetch(address)
+        assert (page.received, page.ends_walk, page.total) == (0, True, 0)
+    else:
+        with pytest.raises(NotTheApiError, match="418"):
+            server.fetcher.fetch(address)
+
+
+def test_bounds_stay_with_the_page_when_it_is_made_smaller() -> None:
+    server = Server(lambda server, limit, page, cursor: server.response(500) if limit > 2 else None)
+    parameters: list[Mapping[str, str]] = []
+    asked = server.get
+    server.get = lambda url, given, headers: parameters.append(given) or asked(url, given, headers)  # type: ignore
+    page = server.fetcher.fetch(PageAddress(PageId(WALK, 0), None, None, bounds=TimeBounds(7, 9)))
+    assert page.received == 2
+    assert {(one["since"], one["until"]) for one in parameters} == {("7", "9")}
 
 
 # --- dead cursors ---

@@ -27,7 +27,14 @@ def test_a_secret_is_masked_in_every_spelling(form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["/events?api_key=another&limit=5", '{"apiKey": "another"}', "X-API-Key: another", "stream_token=another"]
+    "text",
+    [
+        "/events?api_key=another&limit=5",
+        '{"apiKey": "another"}',
+        "X-API-Key: another",
+        "x-stream-token: another",
+        "stream_token=another",
+    ],
 )
 def test_what_is_called_a_key_is_masked_though_it_is_not_ours(text: str) -> None:
     assert "another" not in mask(text, None)

@@ -16,7 +16,21 @@ from datasync_ingest.settings import Secret, load
 def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import os
 
-    ours = ("PG", "TARGET_", "API_", "DATA", "BATCH", "WORKER", "RATE_", "STOP", "DB_", "LOG_", "METRICS_")
+    ours = (
+        "PG",
+        "TARGET_",
+        "API_",
+        "DATA",
+        "BATCH",
+        "WORKER",
+        "RATE_",
+        "STOP",
+        "DB_",
+        "LOG_",
+        "METRICS_",
+        "SOURCE",
+        "FETCH_",
+    )
     for name in list(os.environ):
         if name.startswith(ours):
             monkeypatch.delenv(name)
@@ -73,6 +87,12 @@ def test_the_base_url_is_one_thing_however_it_is_spelled(given: str, expected: s
         ("API_BASE_URL", "http://host:port/", "is not an http:// or https:// URL"),
         ("API_BASE_URL", "http://user:secret@host/", "has more than scheme"),
         ("API_BASE_URL", "http://[::1", "is not an http:// or https:// URL"),
+        ("SOURCE", "stream", "is not one of events, feed"),
+        ("FETCH_CONCURRENCY", "65", "is not from 1 to 64"),
+        ("TARGET_USER_AGENT", "a\nb", "holds characters that no HTTP header can carry"),
+        ("TARGET_USER_AGENT", " ", "is empty"),
+        ("TARGET_STREAM_PATH", "http://host/feed", "is not a path on the API's host"),
+        ("TARGET_STREAM_PATH", "//host/feed", "is not a path on the API's host"),
         ("LOG_FORMAT", "xml", "is not one of text, json"),
         ("METRICS_PORT", "70000", "is not from 0 to 65,?535"),
         ("METRICS_PORT", "http", "is not a whole number"),
@@ -109,6 +129,23 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(
     with pytest.raises(ConfigurationError) as caught:
         load({}, directory=tmp_path)
     assert key not in str(caught.value)
+
+
+def test_a_stream_token_and_its_path_come_together_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TARGET_STREAM_TOKEN", "deadbeef")
+    with pytest.raises(ConfigurationError, match="go together") as caught:
+        load({}, directory=tmp_path)
+    assert "deadbeef" not in str(caught.value)
+    chosen = load({"stream_path": "/feed"}, directory=tmp_path)
+    assert (chosen.stream_token, chosen.stream_path) == (Secret("deadbeef"), "/feed")
+    assert "deadbeef" in chosen.secrets
+    assert "deadbeef" not in f"{chosen!r} {chosen.shown()}"
+    monkeypatch.setenv("TARGET_STREAM_TOKEN", "dead beef")
+    with pytest.raises(ConfigurationError, match="stream token holds characters") as caught:
+        load({"stream_path": "/feed"}, directory=tmp_path)
+    assert "beef" not in str(caught.value)
 
 
 def test_without_a_key_the_sentence_says_where_to_put_it(tmp_path: Path) -> None:
@@ -155,4 +192,6 @@ def test_no_secret_prints(conninfo: str, tmp_path: Path, monkeypatch: pytest.Mon
 def test_every_flag_is_its_variable() -> None:
     flags = {settings.flag_of(entry): entry.metadata["variable"] for entry in settings.setting_fields()}
     assert flags["--batch-size"] == "BATCH_SIZE"
-    assert not any("KEY" in variable or "DATABASE_URL" in variable for variable in flags.values())
+    assert not any(
+        "KEY" in variable or "TOKEN" in variable or "DATABASE_URL" in variable for variable in flags.values()
+    )
