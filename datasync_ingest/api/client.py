@@ -28,8 +28,8 @@ BODY_TIMEOUT_S = 300  # for a server that sends a byte now and then, which no re
 # The first bounds the connecting as well, since urllib3 has one timeout for both.
 STALL_TIMEOUT_S = 120
 ANSWER_TIMEOUT_S = 900
-# Asked for at once, and set free again where less has come. A page of 1.7 MB that comes 16 KiB at a time costs 4.2 ms of
-# CPU, and 5.8 with 1 MiB; one that comes faster 1.4 and 2.5, or compressed, either way, 5.1.
+# Asked for at once, and set free again where less has come. A page of 1.7 MB that comes 16 KiB at a time costs 4.2 ms
+# of CPU, and 5.8 with 1 MiB; one that comes faster 1.4 and 2.5, or compressed, either way, 5.1.
 _CHUNK_BYTES = 1 << 17
 # What urllib3 puts before a reason: the connection's representation, and words that say no more than the reason.
 _AROUND = re.compile(
