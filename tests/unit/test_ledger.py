@@ -15,7 +15,17 @@ import pytest
 from datasync_ingest.errors import AlreadyRunningError, DataDirectoryError, IngestError, LedgerDamagedError
 from datasync_ingest.ledger import FILE_NAME, SCHEMA_VERSION, Incident, Ledger, Sample, Walk
 from datasync_ingest.ledger.sidecar import STEPS
-from datasync_ingest.messages import CompletedPage, Counts, PageId, Position, RawPage, Receipt, RequestEnded
+from datasync_ingest.messages import (
+    FEED,
+    CompletedPage,
+    Counts,
+    PageId,
+    Position,
+    RawPage,
+    Receipt,
+    RequestEnded,
+    Window,
+)
 from datasync_ingest.plan import rebuilt
 
 WALK = Walk("w1", until=Position(None, "u"), cursor=None, after=None, head=None, state="active")
@@ -118,6 +128,23 @@ def test_a_walk_that_ended_has_a_head_whatever_became_of_its_newest_event(newest
         ledger.end("w1", "finished")
         (walk,) = ledger.walks()
     assert walk.head == nameless.last
+
+
+def test_the_pages_of_a_sweep_are_known_with_their_windows_completed_and_spooled(tmp_path: Path) -> None:
+    sweep = Walk("s1", None, None, Position(80, "p"), None, "active", FEED, is_sweep=True)
+    window, other = Window("s1", 90, None), Window("s1", None, 89)
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        ledger.begin(sweep)
+        ledger.complete(dataclasses.replace(raw_page(0), window=window), receipt(0))
+        ledger.spool.put(dataclasses.replace(raw_page(0, walk="w2"), window=other))
+        ledger.complete(raw_page(0, walk="w3"), Receipt(PageId("w3", 0), 0, Counts(5, 5), False, 0.0, 0.0))
+    with Ledger.open(tmp_path, purpose="test") as ledger:
+        assert ledger.walks() == [sweep]
+        assert {page.page.walk: page.window for page in ledger.swept("s1")} == {"w1": window, "w2": other}
+        assert ledger.spool.next() == dataclasses.replace(raw_page(0, walk="w2"), window=other)
+        assert [page.window for page in ledger.pages("w1")] == [window]
+        ledger.end("s1", "finished")
+        assert ledger.walks()[0].head == raw_page(0).first, "that of the newest window"
 
 
 def test_facts_are_kept_by_name(tmp_path: Path) -> None:
