@@ -20,10 +20,13 @@ class Part:
     """`since` and `until` are epoch ms, both inclusive; None: open.
 
     `reading` is what the server takes them for. While that is None, `until` is asked for as it is, and what comes waits
-    for `settle`. `events` is how many the part holds, as far as the server has told or the caller guesses.
+    for `settle`. `events` is how many the part holds and `pace_ms` the milliseconds from one to the next, as far as the
+    server has told or the caller guesses.
     """
 
-    def __init__(self, gap: Gap, reading: TimeReading | None, events: float | None = None) -> None:
+    def __init__(
+        self, gap: Gap, reading: TimeReading | None, events: float | None = None, pace_ms: float = 0.0
+    ) -> None:
         self.since = gap.since
         self.until = gap.until
         self.reading = reading
@@ -35,6 +38,7 @@ class Part:
         self._walk = str(uuid.uuid4())
         self._newest: int | None = None
         self._at = gap.until  # the oldest millisecond that was read
+        self._guessed_pace_ms = pace_ms
         self._asked: tuple[TimeBounds, int | None] | None = None
 
     # --- for the chain's thread ---
@@ -113,9 +117,9 @@ class Part:
             return 0.0
         if self.events is not None:
             return max(0.0, self.events - self.received)
-        if self.since is None or self._at is None or not self._pace_ms:
+        if self.since is None or self._at is None or not self.pace_ms:
             return None
-        return max(0.0, (self._at - self.since) / self._pace_ms)
+        return max(0.0, (self._at - self.since) / self.pace_ms)
 
     def borders(self, ways: int, guess: float) -> list[int]:
         """Where to cut what is left into so many parts of about as many events, by their times, the newest first.
@@ -156,11 +160,11 @@ class Part:
         self.events = None if events is None else self.received + events
 
     @property
-    def _pace_ms(self) -> float:
+    def pace_ms(self) -> float:
         """Milliseconds from one event to the next, on the average; 0 while nothing tells."""
         newest = self._newest if self.until is None else self.until
         if newest is None or self._at is None or not self.received:
-            return 0.0
+            return self._guessed_pace_ms
         return (newest - self._at) / self.received
 
     def _lowest(self, guess: float) -> int | None:
@@ -168,6 +172,6 @@ class Part:
         if self.since is not None:
             return self.since
         left = self.left if self.left is not None else guess
-        if self._at is None or not self._pace_ms:
+        if self._at is None or not self.pace_ms:
             return None
-        return int(self._at - left * self._pace_ms)
+        return int(self._at - left * self.pace_ms)

@@ -22,6 +22,7 @@ from .part import Part
 # Pages that a chain has left before another takes half of them. One is on its way: it must not reach what is taken.
 _LEFT_TO_CUT = 2.5
 _SHARE = 1.5  # pages a part, at least, when all that there is gets cut
+_OLDEST = 1.1  # of what the parts have on the average: how far back the events go is a guess, so it is begun first
 _UNTOLD = 3  # pages a chain that a feed without totals is taken to have: what is not there costs a request a part
 _SAMPLE = 100  # events that a question is made of where no page is at hand
 
@@ -63,8 +64,8 @@ class Sweeping:
         self._everything: int | None = None  # the API's total
         self._page_size = 1
         self._received = 0
-        # Events may have come since it began, and only what is asked for without bounds tells.
-        self._must_look_at_head = len(gaps) > 1 or any(gap.until is not None for gap in gaps)
+        self._is_cut = len(gaps) > 1 or any(gap.until is not None for gap in gaps)
+        self._has_looked_at_head = False
         self._halted = False
         self.error: Exception | None = None
 
@@ -78,6 +79,11 @@ class Sweeping:
         if not all(chain.is_idle for chain in self._chains):
             return False
         return self._halted or self.error is not None or not (self._open or self._must_look_at_head)
+
+    @property
+    def _must_look_at_head(self) -> bool:
+        """Events may have come since it began, and only what is asked for without bounds tells."""
+        return self._is_cut and not self._has_looked_at_head
 
     @property
     def has_page(self) -> bool:
@@ -131,7 +137,7 @@ class Sweeping:
         elif part is not None and not part.is_dropped and (rest := part.rest()) is not None:
             if error is not None:
                 _log.info("%s The rest is asked for by its time.", error)
-            onward = Part(rest, self._reading, part.left)
+            onward = Part(rest, self._reading, part.left, part.pace_ms)
             self._open.append(onward)
             self._cut_unread[:1] = [onward if part in self._cut_unread[:1] else one for one in self._cut_unread[:1]]
 
@@ -152,8 +158,12 @@ class Sweeping:
     def _free(self) -> list[Chain]:
         """Idle chains, as far as the server has room for more."""
         idle = [chain for chain in self._chains if chain.is_idle]
-        room = self._sustains()
-        return idle if room is None else idle[: max(0, room - (len(self._chains) - len(idle)))]
+        return idle[: max(0, self._room() - (len(self._chains) - len(idle)))]
+
+    def _room(self) -> int:
+        """How many chains there may be."""
+        sustained = self._sustains()
+        return len(self._chains) if sustained is None else min(sustained, len(self._chains))
 
     def _give_work(self, chain: Chain) -> None:
         if self._reading is None and self._question is not None and not self._is_asked:
@@ -164,8 +174,8 @@ class Sweeping:
             chain.read(part, self._sweep)
         elif self._reading is None and self._open and all(chain.is_idle for chain in self._chains):
             self._ask(chain, TimeBounds(), _SAMPLE, self._ask_about, self._not_heeded)
-        elif self._reading is not None and not self._open and self._must_look_at_head:
-            self._must_look_at_head = False
+        elif self._reading is not None and self._must_look_at_head and self._is_nearly_done():
+            self._has_looked_at_head = True
             self._ask(chain, TimeBounds(), 1, self._seen, lambda: None)
 
     def _next_part(self) -> Part | None:
@@ -178,28 +188,36 @@ class Sweeping:
         return part.can_be_given or part in self._cut_unread[1:]
 
     def _cut(self) -> None:
+        """Cuts the largest part that can be cut, so that its pieces are about what each chain has to read still."""
         parts = self._parts_at_work()
-        largest = max(parts, key=self._left, default=None)
-        if largest is None or self._cut_unread:
+        if not parts or self._cut_unread:
             return
-        left = self._left(largest)
-        if len(parts) == 1:
-            ways = min(len(self._free()) + 1, int(left / _SHARE / self._page_size))
-        else:
-            ways = 2 if left > _LEFT_TO_CUT * self._page_size else 1
-        borders = largest.borders(ways, left)
-        if not borders:
-            return
-        self._must_look_at_head = True
-        share = left / (len(borders) + 1)
+        fair = sum(map(self._left, parts)) / self._room()
+        for part in sorted(parts, key=self._left, reverse=True):
+            left = self._left(part)
+            if left <= _LEFT_TO_CUT * self._page_size:
+                return
+            ways = min(max(2, round(left / fair)), int(left / _SHARE / self._page_size))
+            if borders := part.borders(ways, left):
+                self._cut_at(part, borders, left / (len(borders) + 1))
+                return
+
+    def _cut_at(self, part: Part, borders: Sequence[int], share: float) -> None:
+        self._is_cut = True
+        pace_ms = part.pace_ms
         if self._reading is None:
             # What is asked for by `until` alone goes on to the oldest event; `_settle` gives each part its end.
-            gaps = [Gap(None, border) for border in borders]
-            self._cut_unread = [largest, *(Part(gap, None, share) for gap in gaps)]
-            self._open += self._cut_unread[1:]
+            given = [Part(Gap(None, border), None, share, pace_ms) for border in borders]
+            self._cut_unread = [part, *given]
         else:
-            given = [largest.narrow(border, share) for border in reversed(borders)]
-            self._open += [Part(gap, self._reading, share) for gap in given]
+            narrowed = [part.narrow(border, share) for border in reversed(borders)]
+            given = [Part(gap, self._reading, share, pace_ms) for gap in reversed(narrowed)]
+        given[-1].expect(_OLDEST * share)
+        self._open += given
+
+    def _is_nearly_done(self) -> bool:
+        """Whether every chain has its last page on the way."""
+        return not self._open and all(self._left(part) <= self._page_size for part in self._parts_at_work())
 
     def _parts_at_work(self) -> list[Part]:
         return [chain.part for chain in self._chains if chain.part is not None and not chain.part.is_dropped]
