@@ -13,6 +13,7 @@ from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
+from datasync_ingest.messages import EVENTS, FEED
 from datasync_ingest.postgres.writers import WRITERS
 from tests.faults.site import Run, Site
 from tests.faults.strikes import CRASH_OF_API, HEAVY, OF_PROXY, STRIKES
@@ -73,7 +74,21 @@ def server_options(chance: Random, events: int) -> dict[str, Any]:
         "cache-life": chance.choice([0, 30]),
         "renewed-cursors": chance.choice(["accept", "accept", "accept", "refuse", "misplace"]),
         "grow-per-page": chance.choice([0, 0, 3]),
+        **feed_options(chance),
         **chance.choices([limited, UNLIMITED, WITHOUT_HEADERS], [3, 6, 1])[0],
+    }
+
+
+def feed_options(chance: Random) -> dict[str, Any]:
+    """How the feed is, for the rounds that read it."""
+    return {
+        "dashboard-needs": "origin",
+        "feed-rate": 0,
+        "feed-latency-ms": chance.choice([20, 50, 100]),
+        "feed-since": chance.choice(["inclusive", "exclusive", "ignored"]),
+        "feed-until": chance.choice(["inclusive", "exclusive", "inclusive", "exclusive", "ignored"]),
+        "out-of-range": chance.choice(["418", "empty"]),
+        "token-life": chance.choice([2, 5, 300]),
     }
 
 
@@ -81,6 +96,7 @@ def run_flags(chance: Random) -> list[str]:
     flags = ["--batch-size", str(chance.choice([100, 250, 250, 500]))]
     flags += ["--worker-concurrency", str(chance.choice([1, 2, 3]))]
     flags += ["--writer", chance.choice(sorted(WRITERS))]
+    flags += ["--fetch-concurrency", str(chance.choice([2, 4, 8]))]
     flags += ["--stop-grace", chance.choice(["0.3s", "2s", "8s"])]
     return flags + (["--no-renew-cursors"] if chance.random() < 0.2 else [])
 
@@ -93,6 +109,7 @@ class Round:
         self._chance = chance
         self._tally = tally
         self._strike_s = strike_s
+        self._endpoints = chance.choice([[EVENTS], [FEED], [FEED, EVENTS]])  # one of them for each start
         self._under_way: dict[str, threading.Thread] = {}
         self._broken: list[str] = []  # strikes that raised: bugs of the strikes
 
@@ -128,7 +145,7 @@ class Round:
         while in_peace < PEACE_STARTS:
             peaceful = time.monotonic() >= peace_at
             in_peace += peaceful
-            run = self._site.start(*words)
+            run = self._site.start(*words, "--source", self._chance.choice(self._endpoints))
             self._tally.starts += 1
             if not self._strike_until_the_end(run, peace_at):
                 return f"{run.output} does not end"
