@@ -77,7 +77,7 @@ class Sweeping:
     def ended(self) -> bool:
         if not all(chain.is_idle for chain in self._chains):
             return False
-        return self._halted or self.error is not None or not (self._open or self._must_look_at_head)
+        return self._is_ending or not (self._open or self._must_look_at_head)
 
     @property
     def has_page(self) -> bool:
@@ -113,9 +113,16 @@ class Sweeping:
             chain.look()
             if chain.is_over:
                 self._over(chain)
-        if not self._halted and self.error is None:
+        if not self._is_ending:
             for chain in self._free():
                 self._give_work(chain)
+        elif all(chain.question is None for chain in self._chains):
+            self._leave_the_others()
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether nothing new is begun any more."""
+        return self._halted or self.error is not None
 
     # --- what chains come to ---
 
@@ -136,7 +143,7 @@ class Sweeping:
             self._cut_unread[:1] = [onward if part in self._cut_unread[:1] else one for one in self._cut_unread[:1]]
 
     def _leave_the_others(self) -> None:
-        """One went on to the oldest event before anybody knew where the others begin."""
+        """Drops what was begun before anybody knew where it begins: one has read all of it, or nobody will know."""
         for part in self._cut_unread[1:]:
             part.is_dropped = True
         self._open = [part for part in self._open if not part.is_dropped]

@@ -7,7 +7,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from datasync_ingest.activity import Activity
 from datasync_ingest.api.time_bounds import TimeReading
 from datasync_ingest.chain import Chain
 from datasync_ingest.coverage import Gap, gaps
-from datasync_ingest.errors import CursorExpiredError
+from datasync_ingest.errors import ApiUnreachableError, CursorExpiredError
 from datasync_ingest.ledger import Walk
 from datasync_ingest.messages import FEED, KnownPage, PageAddress, Position, RawPage, TimeBounds
 from datasync_ingest.plan import ACTIVE, extent_of
@@ -119,13 +119,14 @@ class Reader:
         self.totals: list[int] = []
         self.heard: list[int] = []
         self.reading: TimeReading | None = None
+        self.stopped = threading.Event()
         self._chains = chains
         self._sweep = sweep
 
     def read(self, stop_after: int | None = None, lose: Container[int] = ()) -> None:
         """Reads what is left; stops after so many pages, of which those with the numbers in `lose` are not kept."""
         with closing(Wake()) as wake:
-            stopped = threading.Event()
+            self.stopped = stopped = threading.Event()
             sweeping = Sweeping(
                 self._sweep,
                 gaps(self.known, extent_of(self._sweep)),
@@ -139,6 +140,8 @@ class Reader:
             deadline, number = time.monotonic() + PATIENCE_S, 0
             while not sweeping.ended:
                 assert time.monotonic() < deadline
+                if stopped.is_set():
+                    sweeping.halt()
                 sweeping.tend()
                 while sweeping.has_page:
                     page = sweeping.take()
@@ -147,7 +150,6 @@ class Reader:
                     number += 1
                     if number == stop_after:
                         stopped.set()
-                        sweeping.halt()
                 time.sleep(0)
             assert sweeping.wait_for_end(PATIENCE_S)
             if sweeping.error is not None:
@@ -296,3 +298,53 @@ def test_a_cursor_that_dies_within_one_millisecond_is_an_error() -> None:
     reader.feed.lives = 0
     with pytest.raises(CursorExpiredError):
         reader.read()
+
+
+class StallingFeed(ListedFeed):
+    """Answers by cursor once what bounds mean is known, or never will be; `asked_about` is called with the question."""
+
+    def __init__(self, events: int = 2000) -> None:
+        super().__init__(spread(events), 50, INCLUSIVE)
+        self.asked_about: Callable[[], object] = lambda: None
+        self._held = threading.Event()
+        self._over = threading.Event()
+
+    def page(self, address: PageAddress) -> RawPage:
+        if address.limit is not None:
+            assert self._held.wait(PATIENCE_S)
+            try:
+                self.asked_about()
+            finally:
+                self._over.set()
+        elif address.cursor is not None:
+            assert self._over.wait(PATIENCE_S)
+        page = super().page(address)
+        if address.bounds.until is not None and address.limit is None:
+            self._held.set()
+        return page
+
+
+def test_a_chain_that_fails_ends_all_while_pages_are_held_back() -> None:
+    feed = StallingFeed()
+    reader = Reader(feed, chains=4)
+
+    def gone() -> None:
+        raise ApiUnreachableError("gone")
+
+    feed.asked_about = gone
+    with pytest.raises(ApiUnreachableError):
+        reader.read()
+    assert reader.known, "what was there is kept"
+
+
+def test_a_stop_ends_all_while_pages_are_held_back() -> None:
+    feed = StallingFeed()
+    reader = Reader(feed, chains=4)
+
+    def stop() -> None:
+        reader.stopped.set()
+        raise Interrupted
+
+    feed.asked_about = stop
+    reader.read()
+    assert len(reader.known) == 1
