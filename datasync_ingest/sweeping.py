@@ -129,13 +129,15 @@ class Sweeping:
     def _over(self, chain: Chain) -> None:
         part, question, error = chain.part, chain.question, chain.release()
         expired = isinstance(error, CursorExpiredError)
+        if part is not None and part.is_dropped:
+            return
         if question is not None and expired:
             question.refused()
         elif error is not None and not (expired and part is not None and part.can_go_on):
             self._fail(chain, error)
         elif part is not None and part.is_read and part in self._cut_unread[:1]:
             self._leave_the_others()
-        elif part is not None and not part.is_dropped and (rest := part.rest()) is not None:
+        elif part is not None and (rest := part.rest()) is not None:
             if error is not None:
                 _log.info("%s The rest is asked for by its time.", error)
             onward = Part(rest, self._reading, part.left)
@@ -152,7 +154,7 @@ class Sweeping:
     def _fail(self, chain: Chain, error: Exception) -> None:
         if self.error is None:
             self.error = error
-        chain.stop()
+            chain.stop()
 
     # --- who does what next ---
 

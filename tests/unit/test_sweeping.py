@@ -25,6 +25,7 @@ from datasync_ingest.messages import FEED, KnownPage, PageAddress, Position, Raw
 from datasync_ingest.plan import ACTIVE, extent_of
 from datasync_ingest.stopping import Interrupted, Wake
 from datasync_ingest.sweeping import Sweeping, UnsweepableError
+from tests.harness import until
 
 SWEEP = Walk("5eeb", until=None, cursor=None, after=None, head=None, state=ACTIVE, endpoint=FEED, is_sweep=True)
 INCLUSIVE = TimeReading(since_inclusive=True, until_inclusive=True)
@@ -348,3 +349,20 @@ def test_a_stop_ends_all_while_pages_are_held_back() -> None:
     feed.asked_about = stop
     reader.read()
     assert len(reader.known) == 1
+
+
+def test_what_becomes_of_a_page_that_nobody_wants_ends_nothing() -> None:
+    feed = ListedFeed(spread(1000), 50, TimeReading(None, None))
+    reader = Reader(feed, chains=4)
+    serve = feed.page
+
+    def page(address: PageAddress) -> RawPage:
+        if address.bounds.until is None or address.limit is not None:
+            return serve(address)
+        until(lambda: reader.reading is not None, what="the answer to the question")
+        raise ApiUnreachableError("gone")
+
+    feed.page = page  # type: ignore[method-assign]
+    with pytest.raises(UnsweepableError):
+        reader.read()
+    assert not reader.stopped.is_set(), "one chain reads everything with the same fetcher"
