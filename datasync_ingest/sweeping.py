@@ -71,6 +71,8 @@ class Sweeping:
     # --- the verbs of a walk's thread ---
 
     def start(self) -> None:
+        if self._reading is not None and not self._reading.can_begin_anywhere:
+            self._give_up()  # an earlier run was ended when it had found this out, and before it could act on it
         self.tend()
 
     @property

@@ -224,6 +224,9 @@ def test_a_server_that_heeds_no_bounds_is_read_by_one_chain() -> None:
         reader.read()
     assert reader.reading == TimeReading(None, None)
     assert len(reader.feed.asked) <= 6
+    with pytest.raises(UnsweepableError):
+        reader.read()
+    assert len(reader.feed.asked) <= 6, "the next run knows, where this one ended before it could act on it"
 
 
 def test_the_head_is_looked_at_once_more_while_the_last_pages_come() -> None:
