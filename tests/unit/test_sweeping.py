@@ -22,6 +22,7 @@ from datasync_ingest.coverage import Gap, gaps
 from datasync_ingest.errors import ApiUnreachableError, CursorExpiredError
 from datasync_ingest.ledger import Walk
 from datasync_ingest.messages import FEED, KnownPage, PageAddress, Position, RawPage, TimeBounds
+from datasync_ingest.part import Part
 from datasync_ingest.plan import ACTIVE, extent_of
 from datasync_ingest.stopping import Interrupted, Wake
 from datasync_ingest.sweeping import Sweeping, UnsweepableError
@@ -244,6 +245,15 @@ def test_a_sweep_of_what_is_new_stops_where_the_older_walk_began() -> None:
     assert reader.totals[0] == 1000
 
 
+def test_what_is_new_is_not_cut_into_more_parts_than_it_has_pages() -> None:
+    times = spread(10_000)
+    sweep = replace(SWEEP, until=Position(times[-120], "e119"))
+    reader = Reader(ListedFeed(times, 50, INCLUSIVE), chains=8, sweep=sweep)
+    reader.reading = INCLUSIVE
+    reader.read()
+    assert len(reader.feed.asked) <= 4, "the first page tells the total of all events, and not of those"
+
+
 def test_a_sweep_that_goes_on_with_a_walk_reads_what_is_below() -> None:
     times = spread(1000)
     reader = Reader(
@@ -369,3 +379,22 @@ def test_what_becomes_of_a_page_that_nobody_wants_ends_nothing() -> None:
     with pytest.raises(UnsweepableError):
         reader.read()
     assert not reader.stopped.is_set(), "one chain reads everything with the same fetcher"
+
+
+def test_a_part_asks_for_no_less_than_is_meant_while_the_reading_becomes_known() -> None:
+    asked: list[TimeBounds] = []
+
+    class Asking(Part):
+        """Asks whenever something has changed, as its chain's thread may."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name in ("until", "reading") and hasattr(self, "_asked"):
+                asked.append(self.bounds())
+
+    part = Asking(Gap(None, 100), None)
+    part.bounds()
+    part.settle(TimeReading(since_inclusive=False, until_inclusive=False))
+    assert part.until == 99
+    assert len(asked) == 2
+    assert all(bounds.until is not None and bounds.until - 1 >= 99 for bounds in asked)
