@@ -166,10 +166,10 @@ class Part:
         return (newest - self._at) / self.received
 
     def _lowest(self, guess: float) -> int | None:
-        """The oldest millisecond of the part, or about where it must be."""
+        """The oldest millisecond of the part, or about where it must be; servers may know no time before 1970."""
         if self.since is not None:
             return self.since
         left = self.left if self.left is not None else guess
         if self._at is None or not self._pace_ms:
             return None
-        return int(self._at - left * self._pace_ms)
+        return max(0, int(self._at - left * self._pace_ms))

@@ -236,6 +236,15 @@ def test_the_head_is_looked_at_once_more_while_the_last_pages_come() -> None:
     assert reader.heard == [1000]
 
 
+def test_where_the_newest_events_are_far_apart_nothing_before_1970_is_asked_for() -> None:
+    months = [1_700_000_000_000 - number * 30 * 86_400_000 for number in range(100)]
+    feed = ListedFeed([*months, *(months[-1] - number for number in range(3000))], 50, INCLUSIVE)
+    reader = Reader(feed, chains=4)
+    reader.read()
+    assert set(reader.ids) == feed.ids
+    assert all(address.bounds.until is None or address.bounds.until >= 0 for address in feed.asked)
+
+
 def test_a_sweep_of_what_is_new_stops_where_the_older_walk_began() -> None:
     times = spread(1000)
     sweep = replace(SWEEP, until=Position(times[600], "e399"))
