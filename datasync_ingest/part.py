@@ -81,7 +81,7 @@ class Part:
         for position in (page.first, page.last):
             if position is not None and position.timestamp_ms is not None:
                 self._newest = self._newest if self._newest is not None else position.timestamp_ms
-                self._at = position.timestamp_ms
+                self._at = min(position.timestamp_ms, position.timestamp_ms if self._at is None else self._at)
         self.is_read = page.ends_walk or self.reaches(page)
         whole = bounds == TimeBounds()
         tells_of_part = since == self.since and (since is None or bounds.since is not None)
