@@ -189,7 +189,8 @@ class Sweeping:
         return part.can_be_given or part in self._cut_unread[1:]
 
     def _cut(self) -> None:
-        parts = self._parts_at_work()
+        """Takes from the largest part of those whose size something tells: the server, or a page of it."""
+        parts = [part for part in self._parts_at_work() if part.received or part.left is not None]
         largest = max(parts, key=self._left, default=None)
         if largest is None or self._cut_unread:
             return

@@ -304,6 +304,15 @@ def test_whatever_was_lost_when_it_was_stopped_is_read_later(
     assert gaps(reader.known, Gap()) == []
 
 
+def test_gaps_that_are_less_than_a_page_are_not_cut() -> None:
+    reader = Reader(ListedFeed(spread(9_000), 500, INCLUSIVE), chains=8)
+    reader.read(lose={3, 7, 11})
+    left, before = len(gaps(reader.known, Gap())), len(reader.feed.asked)
+    reader.read()
+    assert 1 <= left <= 3
+    assert len(reader.feed.asked) - before <= 2 * left + 1, "each to its end, and one look at the head"
+
+
 def test_cursors_that_die_cost_no_page() -> None:
     times = spread(2000)
     reader = Reader(ListedFeed(times, 50, INCLUSIVE), chains=8)
