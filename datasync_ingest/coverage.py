@@ -75,7 +75,7 @@ def _high(until: int | None) -> float:
 
 
 def _stretches(pages: Sequence[KnownPage]) -> Iterator[_Stretch]:
-    """One for each chain of pages; each page is in one, or in none where nothing tells when it begins."""
+    """One for each chain of pages. With a page of which nothing tells when it begins none does, but may behind it."""
     behind: dict[Position | PageId, list[KnownPage]] = defaultdict(list)
     for page in pages:
         if page.cursor is not None:
@@ -85,19 +85,20 @@ def _stretches(pages: Sequence[KnownPage]) -> Iterator[_Stretch]:
         *(page for page in pages if page.cursor is None),
         *(page for page in pages if page.cursor is not None and (page.after or page.page) not in ends),
     ]
-    seen: set[PageId] = set()
-    for first in beginnings:
+    unplaced: set[PageId] = set()
+    for first in beginnings:  # which grows
         high = _begins(first)
         if high is not None:
-            low, last = _lowest(_chain(first, behind, seen))
+            low, last = _lowest(_chain(first, behind))
             yield _Stretch(low, high, last)
+        elif first.page not in unplaced and not first.ends_walk:
+            unplaced.add(first.page)
+            beginnings.extend(behind.get(_end(first), ()))
 
 
-def _chain(
-    first: KnownPage, behind: Mapping[Position | PageId, Sequence[KnownPage]], seen: set[PageId]
-) -> Iterator[KnownPage]:
+def _chain(first: KnownPage, behind: Mapping[Position | PageId, Sequence[KnownPage]]) -> Iterator[KnownPage]:
     """The page and all that is read from it on; a page that was fetched twice may have two of different lengths."""
-    waiting = [first]
+    waiting, seen = [first], set()
     while waiting:
         page = waiting.pop()
         if page.page not in seen:

@@ -89,6 +89,16 @@ def test_pages_are_one_chain_also_where_the_event_between_them_has_no_usable_id(
     assert times(gaps([upper, replace(lower, page=PageId("a", 2))], Gap())) == [(None, None)]
 
 
+def test_a_page_more_leaves_no_more_to_read() -> None:
+    nowhere = Position(None, "without a time")
+    unplaced = replace(NEXT, after=nowhere)
+    assert times(gaps([LAST], Gap())) == times(gaps([unplaced, LAST], Gap())) == [(81, None), (None, 69)]
+    upper, shared = replace(NEXT, last=nowhere), replace(LAST, after=nowhere)
+    other = replace(BELOW, window=Window("s", None, 85), last=nowhere)
+    assert times(gaps([upper, shared], Gap())) == [(91, None), (None, 69)]
+    assert times(gaps([upper, shared, other], Gap())) == [(91, None), (None, 69)]
+
+
 def test_a_page_without_times_counts_for_nothing() -> None:
     nowhere = KnownPage(PageId("a", 0), None, "c", False, 10, 10, None, None, None, window=Window("s", None, None))
     assert times(gaps([nowhere], Gap())) == [(None, None)]
