@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from .books import Balance
 from .errors import IncompleteError
-from .files import whole_file, write_all
+from .files import is_special, whole_file, write_all
 from .ledger import Ledger
 from .plan import ACTIVE, FINISHED
 from .postgres.database import database
@@ -62,56 +61,82 @@ def export_ids(
     *,
     incomplete: bool,
     say: Callable[[str], None],
-    shown: Callable[[int, int], None],
+    shown: Callable[[int, int | None], None],
 ) -> Export:
     """Writes all ids to the file `target`, or to standard output for `-`.
 
-    `shown(done, total)` is called as it goes. A file appears only when it is whole and on the disk.
-    Raises IncompleteError, without writing, when the table holds fewer events than the API has, unless `incomplete`.
+    `shown(done, total)` is called as it goes, with the API's total. A file appears only when it is whole and on the
+    disk. Raises IncompleteError, and no file appears, when the table holds fewer events than the API has, unless
+    `incomplete`.
     """
     with ExitStack() as opened:
         wake = opened.enter_context(closing(Wake()))
         stop = opened.enter_context(stop_on_signals(wake))
         ledger = opened.enter_context(Ledger.open(settings.data_dir, purpose="bin/export-ids"))
         conninfo = opened.enter_context(database(settings, say=say)).conninfo.reveal()
-        events = _events(ledger, conninfo, stop, say, incomplete=incomplete)
+        _require_source(ledger)
+        table = _Table(conninfo, stop, say)
+        total = None if incomplete else _total(ledger)
 
         def copy(file: BinaryIO) -> _Output:
-            output = _Output(file, lambda done: shown(done, events))
+            output = _Output(file, lambda done: shown(done, total))
             with closing(ids(conninfo, patience_s=PATIENCE_S, waiting=say)) as blocks:
                 for block in blocks:
                     output.take(block)
+            table.require(total, output.ids)  # in the place of a count before, which reads all of it once more
             return output
 
+        if target == "-" or is_special(Path(target)):  # what was written there cannot be taken back
+            table.require(total)
         output = copy(sys.stdout.buffer) if target == "-" else _to_file(Path(target), copy)
         export = Export(target, output.ids, output.size, output.sha256)
         ledger.exported(target, ids=export.ids, size=export.size, sha256=export.sha256)
         return export
 
 
-def _events(ledger: Ledger, conninfo: str, stop: StopRequest, say: Callable[[str], None], *, incomplete: bool) -> int:
-    """The number of events in the table, which must not be fewer than the API's total unless `incomplete`."""
+def _require_source(ledger: Ledger) -> None:
+    """Raises IncompleteError where there is no table yet."""
     if ledger.fact("source") is None:
         raise IncompleteError("Nothing was ingested into this data directory yet.", hint="Run bin/ingest first.")
-    with SourceDatabase(conninfo, patience_s=PATIENCE_S, waiting=say, waits=stop.wait_for) as source:
-        balance = Balance(source.holdings(), ledger.fact("total"))
-    events, total = balance.holdings.events, balance.total or 0
-    if balance.total is None and not incomplete and (reason := _unfinished(ledger)):
+
+
+def _total(ledger: Ledger) -> int | None:
+    """How many events the API has, as far as it told. Raises IncompleteError where there are surely more to come."""
+    total: int | None = ledger.fact("total")
+    if total is None and (reason := _unfinished(ledger)):
         raise IncompleteError(
             f"{reason}, and the API tells no total to hold the table against. No file was written.",
             hint="Run bin/ingest again; it goes on from where it ended. --incomplete writes what there is.",
         )
-    if events < total and not incomplete:
-        explained = total - events <= balance.holdings.rejected
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The events, held against the API's total."""
+
+    conninfo: str
+    stop: StopRequest
+    say: Callable[[str], None]
+
+    def require(self, total: int | None, events: int | None = None) -> None:
+        """Raises IncompleteError where there are fewer `events` (None: counts them) than the API has."""
+        if total is None or (events is not None and events >= total):
+            return
+        with SourceDatabase(self.conninfo, patience_s=PATIENCE_S, waiting=self.say, waits=self.stop.wait_for) as source:
+            holdings = source.holdings()
+        events = holdings.events if events is None else events
+        if events >= total:
+            return
+        explained = total - events <= holdings.rejected
         raise IncompleteError(
             f"The table holds {events:,} events and the API has {total:,}: {total - events:,} are missing"
-            f" ({balance.holdings.rejected:,} were rejected). No file was written.",
+            f" ({holdings.rejected:,} were rejected). No file was written.",
             hint="Those have no usable id, and bin/ingest cannot bring them: they are in the table rejected_events."
             " --incomplete writes the others."
             if explained
             else "Run bin/ingest again; it goes on from where it ended. --incomplete writes what there is.",
         )
-    return events
 
 
 def _unfinished(ledger: Ledger) -> str:

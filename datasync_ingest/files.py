@@ -25,7 +25,7 @@ def whole_file(path: Path, *, room: str) -> Iterator[BinaryIO]:
     """
     target = Path(os.path.realpath(path))
     try:
-        with path.open("wb") if _is_special(path) else _put_in_place(target) as file:
+        with path.open("wb") if is_special(path) else _put_in_place(target) as file:
             yield file
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -35,7 +35,7 @@ def whole_file(path: Path, *, room: str) -> Iterator[BinaryIO]:
         ) from None
 
 
-def _is_special(path: Path) -> bool:
+def is_special(path: Path) -> bool:
     """Whether there is something that is no regular file, at the end of all links."""
     try:
         return not stat.S_ISREG(path.stat().st_mode)

@@ -171,7 +171,7 @@ def display(style: str, stream: TextIO | None = None, *, log_format: str = "text
     return JsonLines(stream) if style == "json" or (style, log_format) == ("auto", "json") else Lines(stream)
 
 
-def export_bar(stream: TextIO) -> AbstractContextManager[Callable[[int, int], None]]:
+def export_bar(stream: TextIO) -> AbstractContextManager[Callable[[int, int | None], None]]:
     """A bar for a file of lines, see `_late_bar`."""
     return _late_bar(stream, unit=" IDs")
 
@@ -182,14 +182,14 @@ def upload_bar(stream: TextIO) -> AbstractContextManager[Callable[[int, int], No
 
 
 @contextmanager
-def _late_bar(stream: TextIO, **look: Any) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal only; yields what to call with (done, total).
+def _late_bar(stream: TextIO, **look: Any) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on a terminal only; yields what to call with (done, total), None where that is unknown.
 
     It appears with the first call, so that there is none where nothing is begun, and questions can be asked before.
     """
     bar: tqdm[Any] | None = None
 
-    def shown(done: int, total: int) -> None:
+    def shown(done: int, total: int | None) -> None:
         nonlocal bar
         if bar is None:
             bar = tqdm(total=total, file=stream, disable=not stream.isatty(), dynamic_ncols=True, **look)

@@ -8,14 +8,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-from dotenv import dotenv_values
 
 from . import __version__, conversions, credentials, units
 from .credentials import Secret as Secret
@@ -208,6 +205,8 @@ def load(flags: Mapping[str, str | None], *, demo: bool = False, directory: Path
     values["data_dir"] = directory / values["data_dir"] / ("demo" if demo else "")
     if demo:
         return Settings(demo=True, source="demo", **values)
+    import urllib.request  # 45 ms, and every worker process imports this module
+
     environment = {name: text for name, (text, _) in found.items()}
     return Settings(
         api_key=credentials.api_key(environment, directory),
@@ -228,6 +227,8 @@ def forget_libpq_environment() -> None:
 
 def _environment(directory: Path) -> dict[str, tuple[str, str]]:
     """Variable -> (text, where it came from); the environment wins over `.env`, and an empty text is no text."""
+    from dotenv import dotenv_values  # 20 ms, and every worker process imports this module
+
     path = directory / ".env"
     try:
         in_file = dotenv_values(path, interpolate=False) if path.is_file() else {}

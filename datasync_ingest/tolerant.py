@@ -6,7 +6,7 @@ Works on the bytes of each value, so that what is kept is kept as it came: no nu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -16,6 +16,7 @@ import msgspec
 
 from .lenient_json import REFUSALS, StructureError
 from .lenient_page import members_by_name
+from .rows import EventRow
 from .storable import JSON_NUMBER, NOT_TEXT, as_json, as_text
 from .timestamps import parse, to_text
 
@@ -27,21 +28,6 @@ ID_OF_ANOTHER_TYPE = "the id is neither a string nor an integer"
 ID_EMPTY = "the id is empty"
 ID_WITH_CONTROL_CHARACTERS = "the id holds control characters, or what is no Unicode text"
 ID_TOO_LONG = f"the id is longer than {LONGEST_ID_BYTES} bytes"
-
-
-class EventRow(NamedTuple):
-    """The columns of `ingested_events`, in order: `properties` and `extra` as JSON text, `occurred_at` as ISO 8601."""
-
-    id: str
-    session_id: str | None
-    user_id: str | None
-    type: str | None
-    name: str | None
-    properties: str | None
-    occurred_at: str | None
-    device_type: str | None
-    browser: str | None
-    extra: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +79,14 @@ def is_plain_id(event_id: str) -> bool:
     if event_id.isascii() and event_id.isprintable():
         return 0 < len(event_id) <= LONGEST_ID_BYTES
     return _refusal(event_id) is None
+
+
+def are_plain_ids(ids: Sequence[str]) -> bool:
+    """The same of all of them; where they are ASCII, told by looking at all at once."""
+    text = "".join(ids)
+    if text.isascii() and text.isprintable() and "" not in ids and max(map(len, ids), default=0) <= LONGEST_ID_BYTES:
+        return True
+    return all(map(is_plain_id, ids))
 
 
 def read_event(raw: msgspec.Raw | bytes) -> ReadEvent | str:

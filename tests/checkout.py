@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,20 @@ if sys.argv[-2:-1] == ["import"]:
     sys.stdin.readline()
     importlib.import_module(sys.argv[-1])
 """
-INDEX_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PYTHONPATH")
+# For a Python whose `-m venv` takes the pip that is there, by links, where it would unpack and compile one for 3 s.
+LEND_PIP = """\
+import glob, os, venv
+def lend(self, context):
+    (packages,) = glob.glob(os.path.join(glob.escape(context.env_dir), "lib", "python*", "site-packages"))
+    for path in {paths!r}:
+        os.symlink(path, os.path.join(packages, os.path.basename(path)))
+venv.EnvBuilder._setup_pip = lend
+"""
+LEND_PIP_PTH = "import sys; 'venv' in sys.orig_argv and __import__('lend_pip')\n"  # -I does not stop it
+PRIVATE_VARIABLES = (
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"),
+    *("PYTHONPATH", "PYTHONPYCACHEPREFIX"),
+)
 
 
 @dataclass(frozen=True)
@@ -50,9 +66,16 @@ class Checkout:
         return [self.python, str(self.top / "bin" / "ingest"), *words]
 
     def start(self, *words: str, **extra: str) -> subprocess.Popen[str]:
+        """Heeds Ctrl-C, also where the tests were started by a script's `&` and do not."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            self.command(*words), env=environment(**extra), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+            self.command(*words),
+            env=environment(**extra),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *words: str, **extra: str) -> Ran:
@@ -86,6 +109,21 @@ def run(
     return Ran(done.returncode, json.loads(done.stdout or "{}"), done.stderr.splitlines())
 
 
+def quick_python(folder: Path) -> Path:
+    """A Python for checkouts, in a new environment at `folder`: in its set-ups all is real but where pip comes from.
+
+    It is the running Python's; where that has none, or a later `venv` calls its step otherwise, pip is unpacked.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    there = Path(sysconfig.get_path("purelib"))
+    paths = [str(path) for pattern in ("pip", "pip-*.dist-info") for path in there.glob(pattern)]
+    if paths:
+        (packages / "lend_pip.py").write_text(LEND_PIP.format(paths=paths))
+        (packages / "lend_pip.pth").write_text(LEND_PIP_PTH)
+    return folder / "bin" / "python"
+
+
 def new_checkout(top: Path, python: str = sys.executable) -> Checkout:
     """Makes one at `top`, which must not exist."""
     shutil.copytree(TOP / "bin", top / "bin", ignore=shutil.ignore_patterns("__pycache__"))
@@ -104,7 +142,7 @@ def write_package(folder: Path) -> None:
 
 def environment(**extra: str) -> dict[str, str]:
     """This process's, without a package index, so that no test asks one by accident."""
-    kept = {name: text for name, text in os.environ.items() if name not in INDEX_VARIABLES}
+    kept = {name: text for name, text in os.environ.items() if name not in PRIVATE_VARIABLES}
     return {**kept, "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PYTHONDONTWRITEBYTECODE": "1", **extra}
 
 

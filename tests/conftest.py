@@ -24,6 +24,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--writer", choices=WRITERS, help="for every row of the table of faults (default: in turn)")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long tests come first in each worker's share (pytest-xdist's `worksteal` cuts the list)."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = iter([item for item in items if item not in long])
+    left = len(items)
+    dealt: list[pytest.Item] = []
+    for number in range(workers):
+        first = long[number::workers]
+        share = left // (workers - number)  # as `worksteal` counts
+        dealt += [*first, *itertools.islice(others, share - len(first))]
+        left -= share
+    items[:] = dealt
+
+
 @pytest.fixture
 def scale(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--scale"))

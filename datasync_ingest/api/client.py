@@ -28,7 +28,9 @@ BODY_TIMEOUT_S = 300  # for a server that sends a byte now and then, which no re
 # The first bounds the connecting as well, since urllib3 has one timeout for both.
 STALL_TIMEOUT_S = 120
 ANSWER_TIMEOUT_S = 900
-_CHUNK_BYTES = 1 << 20
+# Asked for at once, and set free again where less has come. A page of 1.7 MB that comes 16 KiB at a time costs 4.2 ms
+# of CPU, and 5.8 with 1 MiB; one that comes faster 1.4 and 2.5, or compressed, either way, 5.1.
+_CHUNK_BYTES = 1 << 17
 # What urllib3 puts before a reason: the connection's representation, and words that say no more than the reason.
 _AROUND = re.compile(
     r"^(?:<?[\w.]*Connection\w*.*?[)>]: )?(?:Failed to establish a new connection: )?(?:\[Errno \d+\] )?"
@@ -172,7 +174,10 @@ class ApiClient:
         """Inflates as a stream, at most a chunk at a time, so that a small body cannot become a huge one unseen."""
         body = io.BytesIO()  # gives its bytes away without a copy, where joining chunks would hold all of them twice
         most = self._settings.max_page_bytes
-        while chunk := answer.raw.read1(_CHUNK_BYTES, decode_content=True):  # what is there: never waits for a full one
+        packed = (
+            "Content-Encoding" in answer.headers
+        )  # what is not goes past urllib3's own buffer, which is one more copy
+        while chunk := answer.raw.read1(_CHUNK_BYTES, decode_content=packed):  # what is there, without waiting for more
             body.write(chunk)
             if body.tell() > most:
                 text = f"the body is larger than MAX_PAGE_BYTES ({most})"

@@ -27,7 +27,7 @@ from .sharing import Shared
 from .telling import Observe, Telling, nobody
 
 PAST_CACHE = 10  # other URLs for the same page that are tried to get past the server's cache
-LIMITED = 30  # 429s in a row, each waited for as it or the learned rate says: more than half an hour without headers
+LIMITED = 30  # 429s in a row, each waited for as it or the learned rate says: some 20 minutes without headers
 DOUBTS = 2  # faults in a row of a cursor that may be dead, before a fresh request is spent on finding out
 _log = logging.getLogger(__name__)
 
@@ -157,6 +157,8 @@ class PageFetcher:
         self._telling.identified(envelope.request_id)
         page = page_of(address, envelope, response.body, limit)
         self.cursors.issued(page.next_cursor, response.received_at, envelope.cursor_life_s)
+        if page.received >= self.limit:
+            self.pacer.page_took(response.received_at - response.sent_at)
         if left_s := self.cursors.left_s():  # one that is dead by the clocks says that they differ, and no more
             self.pacer.ask_within(left_s / 2)
         return page
@@ -185,7 +187,7 @@ class PageFetcher:
         self._telling.answered(response)
         self.cursors.answered(response.headers, response.received_at)
         if outcome_of(response.status, response.body) is not Outcome.LIMITED:
-            self.pacer.answered(response.headers, response.received_at)
+            self.pacer.answered(response.headers, response.received_at, status=response.status)
             self._endpoint.answered(access, response)
             return response
         self.activity.count("429s")
@@ -293,7 +295,6 @@ class PageFetcher:
         return False
 
     def _await_turn(self) -> None:
-        """Returns when a request may start, which counts from then on."""
         if self._stop.is_set():
             raise Interrupted
         try:

@@ -1,9 +1,7 @@
-"""When the next request may start: every request of every rate-limit window is used, and none is one too many.
+"""When the next request may start, for any number of threads: one line, served in the order in which they came.
 
-The server counts requests in windows. Its headers say how many are left and when the window turns, as seconds left,
-epoch seconds or epoch milliseconds. What is kept here is the latest moment at which the turn can be: each answer
-bounds it from above by "received + seconds left" (seconds are rounded up, so the smallest bound of a window is the
-best), and where a window opens with its first request, that request's answer bounds it to within its latency.
+Where headers tell of a window, every request of every window is used and none is one too many (`HeaderWindow`); where
+they do not, the rate is learned (`LearnedRate`); and `Retry-After` is waited for in either case.
 """
 
 from __future__ import annotations
@@ -16,28 +14,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .dates import http_date
+from .learned_rate import LearnedRate
+from .rate_headers import RETRY_AFTER_CAP_S, retry_after_s, window_told
+from .windows import MARGIN_S, NEWS_S, HeaderWindow
 
-MARGIN_S = 0.005  # the two machines' clocks drift, and timers fire a little early
+LONGEST_WAIT_S = 60.0  # of a learned rate, however long cursors live
 RETRY_AFTER_FLOOR_S = 0.5  # `Retry-After: 0` must not become a busy loop
-RETRY_AFTER_CAP_S = 900.0
-EPOCH_S = 1e8  # a reset above this is no number of seconds left (3 years): it is an epoch in seconds ...
-EPOCH_MS = 1e11  # ... and above this, in milliseconds
-ROUNDING_S = 1.0  # a server that rounds its reset down is up to a second early
-
-# Without headers the rate is learned: halved by a 429, then raised by every request that succeeds. Up to the rate that
-# led to the 429 by an eighth of what is missing, so that a single one that was no fault of the rate's costs some
-# answers; beyond it by a fiftieth, and at least by one request a minute for every fourth request.
-DECREASE = 0.5
-RECOVERY = 1 / 8
-INCREASE = 1 / 50
-INCREASE_PER_S = 1 / 60 / 4
-SLOWEST_PER_S = 1 / 60  # where nothing tells how long a cursor lives: two minutes
+INSTANT_S = 1e-6  # no clock shows a shorter wait
+ABSENT_S = 0.1  # past its time to ask again, whoever waits holds nobody up, and keeps its place
 
 
 @dataclass(frozen=True, slots=True)
 class PacerState:
     """What a restart needs to know. `turn_at` and `not_before` are wall-clock epoch seconds; `rate`, which was learned,
-    and `ceiling`, which led to the last 429, are requests a second."""
+    and `ceiling`, what the server sustained when that was measured, are requests a second."""
 
     limit: int | None = None
     remaining: int | None = None
@@ -49,8 +39,29 @@ class PacerState:
     not_before: float | None = None
 
 
+@dataclass(slots=True)
+class _Waiter:
+    """In the line; `asks_at` is when its wait is over."""
+
+    asks_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A request under way, of this generation of windows, of which so many were answered when it started; `paced`: it
+    had to wait."""
+
+    started_at: float
+    generation: int
+    answered: int
+    paced: bool
+
+
 class Pacer:
-    """Safe to share between threads. Times are the monotonic clock's; `wall` is asked only to save and to restore."""
+    """Safe to share between threads. Times are the monotonic clock's; `wall` is asked only to save and to restore.
+
+    `who` is whoever asks, the calling thread unless said otherwise: one request at a time for each.
+    """
 
     def __init__(
         self,
@@ -60,109 +71,106 @@ class Pacer:
         wall: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._buffer = buffer
         self._clock = clock
         self._wall = wall
-        self._jitter = jitter
         self._lock = threading.Lock()
-        self._limit: int | None = None
-        self._remaining: int | None = None
-        self._turn_at: float | None = None
-        self._window_s: float | None = None
-        self._rounding_s = 0.0
-        self._rate: float | None = None
-        self._ceiling = 0.0  # requests a second, that led to the last 429
-        self._slowest = SLOWEST_PER_S
+        self._window = HeaderWindow(buffer)
+        self._learned = LearnedRate(jitter)
+        self._line: dict[Hashable, _Waiter] = {}  # in the order in which they came
+        self._flights: dict[Hashable, _Flight] = {}
         self._not_before = 0.0
-        self._last_start = float("-inf")
-        self._recent: list[float] = []
+        self._heard = False  # an answer has come, so that it is known whether headers tell
 
     # --- before a request ---
 
     def take(self, who: Hashable | None = None) -> float:
-        """0.0: the turn is given to `who` (the calling thread where nothing else is said), and counted as started.
-        Otherwise the seconds after which to ask again: whoever waits is served in the order in which they came.
+        """0.0: the turn is given, and counted as started. Otherwise the seconds after which to ask again.
 
         A turn that was given ends with `answered`, `limited` or `failed`; who stops waiting says `leave`.
         """
         with self._lock:
-            wait_s = self._wait_s()
-            if wait_s == 0:
-                self._start()
+            now, who = self._clock(), _this_thread(who)
+            self._flights.pop(who, None)
+            wait_s = self._wait_s(now, self._ahead_of(who, now))
+            if wait_s < INSTANT_S:
+                self._start(who, now, paced=self._line.pop(who, None) is not None)
+                return 0.0
+            self._line.setdefault(who, _Waiter(now)).asks_at = now + wait_s
             return wait_s
 
     def leave(self, who: Hashable | None = None) -> None:
         """`who` waits no more."""
-
-    def failed(self, who: Hashable | None = None) -> None:
-        """The request of `who` brought no answer."""
-
-    @property
-    def sustains(self) -> int | None:
-        """Chains worth running: each gets a turn within half of a cursor's life. None where nothing limits."""
         with self._lock:
-            return None if self._rate is None else max(1, int(self._rate / self._slowest))
+            self._line.pop(_this_thread(who), None)
 
     def wait_s(self) -> float:
-        """Seconds until a request may start; 0 means now."""
+        """Seconds until a request may start; 0 means now. Nothing is given, and nobody is put into the line."""
         with self._lock:
-            return self._wait_s()
+            now = self._clock()
+            return self._wait_s(now, self._ahead_of(None, now))
 
-    def started(self) -> None:
-        """A request starts now; it counts until the headers say otherwise."""
+    def started(self, who: Hashable | None = None) -> None:
+        """A request starts now, whatever `take` would say; it counts until the headers say otherwise."""
         with self._lock:
-            self._start()
+            self._start(_this_thread(who), self._clock(), paced=False)
 
-    def _wait_s(self) -> float:
-        now = self._clock()
-        return max(0.0, self._not_before - now, self._window_wait(now), self._rate_wait(now))
+    # --- after it ---
 
-    def _start(self) -> None:
-        now = self._clock()
-        if self._turned(now):
-            self._remaining, self._turn_at = self._limit, None
-        if self._remaining is not None:
-            self._remaining = max(0, self._remaining - 1)
-        self._last_start = now
-        self._recent = [start for start in self._recent if start > now - 60] + [now]
-
-    # --- after an answer ---
-
-    def answered(self, headers: Mapping[str, str], received_at: float) -> None:
-        """Takes over what the headers of an answer that was not a 429 say; `received_at` is monotonic."""
+    def answered(
+        self, headers: Mapping[str, str], received_at: float, *, status: int = 200, who: Hashable | None = None
+    ) -> None:
+        """Takes over what an answer that was not a 429 says; `received_at` is monotonic."""
         with self._lock:
+            flight = self._landed(who, received_at)
             if headers.get("X-Cache", "").upper() == "HIT":
                 return  # not counted by the server, and its headers may be as old as the cache
-            self._read_window(headers, received_at)
-            if self._rate is not None:
-                self._rate = None if self._remaining is not None else self._raised(self._rate)
+            self._window.took(received_at - flight.started_at)
+            self._read_window(headers, flight, received_at, refused=False)
+            if self._window.limit is not None:
+                self._learned.rate = None
+            elif status == 503:
+                self._learned.overloaded(flight.started_at, received_at, len(self._flights))
+            else:
+                self._learned.served(flight.started_at, received_at, paced=flight.paced)
 
-    def limited(self, headers: Mapping[str, str], received_at: float) -> float:
+    def limited(self, headers: Mapping[str, str], received_at: float, *, who: Hashable | None = None) -> float:
         """Takes over a 429; returns the seconds until the next request may start.
 
-        `Retry-After` wins over the reset header; without either the learned rate is what is left.
+        `Retry-After` wins over the reset header; without a window the rate is learned as well.
         """
         with self._lock:
-            expected = self._remaining == 0 or self._remaining is None
-            self._read_window(headers, received_at)
-            wait_s = _retry_after_s(headers)
-            if wait_s is None and self._turn_at is not None:
-                wait_s = self._turn_at - received_at
-            if wait_s is None or self._limit is None:
-                wait_s = max(wait_s or 0.0, self._slow_down(received_at))
-            if self._limit is not None:
-                self._remaining = 0
-                if not expected:
-                    self._rounding_s = ROUNDING_S
-            wait_s = min(RETRY_AFTER_CAP_S, max(RETRY_AFTER_FLOOR_S, wait_s))
-            self._not_before = received_at + wait_s
-            self._turn_at = self._not_before if self._limit is not None else None
+            flight = self._landed(who, received_at)
+            self._read_window(headers, flight, received_at, refused=True)
+            told_s = retry_after_s(headers)
+            told_s = None if told_s is None else _bounded(told_s)
+            if self._window.limit is None:
+                wait_s = self._learned.refused(flight.started_at, received_at, told_s)
+                if told_s is not None:
+                    self._not_before = max(self._not_before, received_at + told_s)
+                return wait_s
+            turn_at = self._window.turn_at or received_at
+            wait_s = _bounded(turn_at - received_at) if told_s is None else told_s
+            if flight.generation == self._window.generation:
+                self._not_before = max(self._not_before, received_at + wait_s)
+                self._window.refused(self._not_before, generation=flight.generation)
             return wait_s
+
+    def failed(self, who: Hashable | None = None) -> None:
+        """The request brought no answer."""
+        with self._lock:
+            self._landed(who, self._clock())
+
+    def page_took(self, seconds: float) -> None:
+        """How long a page took that had as many events as were asked for."""
+        with self._lock:
+            if self._window.limit is None:
+                now = self._clock()
+                self._learned.took(seconds, now - seconds, now, len(self._flights))
 
     def ask_within(self, seconds: float) -> None:
         """A learned rate never waits for longer than that, in seconds: a cursor dies soon after."""
         with self._lock:
-            self._slowest = max(SLOWEST_PER_S, 1 / max(seconds, MARGIN_S))
+            self._learned.ask_within(min(LONGEST_WAIT_S, max(seconds, MARGIN_S)), self._clock())
 
     # --- for the progress line and the ledger ---
 
@@ -170,35 +178,43 @@ class Pacer:
     def remaining(self) -> int | None:
         """Requests left in the window, None where the server does not say."""
         with self._lock:
-            return self._limit if self._turned(self._clock()) else self._remaining
+            return self._window.left(self._clock())
+
+    @property
+    def sustains(self) -> int | None:
+        """Chains worth running: each gets a turn within half of a cursor's life. None where nothing limits."""
+        with self._lock:
+            rate = self._learned.rate
+            if self._window.limit is not None and self._window.window_s:
+                rate = self._window.usable() / self._window.window_s
+            return None if rate is None else max(1, int(rate * self._learned.half_life_s))
 
     def seconds_for(self, requests: int) -> float:
         """The shortest time that the known limit permits for that many more requests."""
         with self._lock:
-            if self._limit is None or self._window_s is None:
-                return requests / self._rate if self._rate else 0.0
-            now = self._clock()
-            usable = max(1, self._limit - self._usable_buffer())
-            left = usable if self._turned(now) else max(0, (self._remaining or 0) - self._usable_buffer())
+            window, now = self._window, self._clock()
+            if window.limit is None or window.window_s is None:
+                return requests / self._learned.rate if self._learned.rate else 0.0
+            left = window.usable_now(now)
             if requests <= left:
                 return 0.0
-            first_turn_s = self._window_s if self._turn_at is None else max(0.0, self._turn_at - now)
-            return first_turn_s + (requests - left - 1) // usable * self._window_s
+            first_turn_s = window.window_s if window.turn_at is None else max(0.0, window.turn_at - now)
+            return first_turn_s + (requests - left - 1) // window.usable() * window.window_s
 
     def state(self) -> dict[str, Any]:
         """The state as plain JSON values, for the ledger."""
         with self._lock:
-            turn_at = None if self._turn_at is None else self._wall() + self._turn_at - self._clock()
+            now, wall, window = self._clock(), self._wall(), self._window
             return asdict(
                 PacerState(
-                    self._limit,
-                    self._remaining,
-                    turn_at,
-                    self._window_s,
-                    self._rounding_s,
-                    self._rate,
-                    self._ceiling,
-                    self._wall() + self._not_before - self._clock() if self._not_before > self._clock() else None,
+                    window.limit,
+                    window.remaining,
+                    None if window.turn_at is None else wall + window.turn_at - now,
+                    window.window_s,
+                    window.rounding_s,
+                    self._learned.rate,
+                    self._learned.ceiling,
+                    wall + self._not_before - now if self._not_before > now else None,
                 )
             )
 
@@ -206,90 +222,68 @@ class Pacer:
         """Goes on in the window of an earlier run, of which up to `unseen` requests were not recorded."""
         state = PacerState(**saved)
         with self._lock:
-            self._limit, self._window_s = state.limit, state.window_s
-            self._rounding_s, self._rate, self._ceiling = state.rounding_s, state.rate, state.ceiling
+            self._window.limit, self._window.window_s = state.limit, state.window_s
+            self._learned.rate, self._learned.ceiling = state.rate, state.ceiling
+            self._heard = state.limit is not None or state.rate is not None
             if state.not_before is not None:
                 self._not_before = self._clock() + min(state.not_before - self._wall(), RETRY_AFTER_CAP_S)
+            self._window.rounding(state.rounding_s)
             if state.turn_at is None or state.remaining is None:
                 return
             left_s = state.turn_at - self._wall()
             if left_s > 0:  # a clock that was set back must not make it longer than a window
-                self._turn_at = self._clock() + min(left_s, state.window_s or RETRY_AFTER_CAP_S)
-                self._remaining = max(0, state.remaining - unseen)
+                turn_at = self._clock() + min(left_s, state.window_s or RETRY_AFTER_CAP_S)
+                self._window.resume(max(0, state.remaining - unseen), turn_at)
 
     # --- inside ---
 
-    def _usable_buffer(self) -> int:
-        return min(self._buffer, (self._limit or 1) - 1)  # at least one request of a window is always used
+    def _wait_s(self, now: float, ahead: int) -> float:
+        in_flight = len(self._flights)
+        if not self._heard and in_flight + ahead:
+            return NEWS_S
+        return max(
+            0.0,
+            self._not_before - now,
+            self._window.wait_s(now, ahead, in_flight),
+            self._learned.wait_s(now, ahead, in_flight),
+        )
 
-    def _turned(self, now: float) -> bool:
-        return self._turn_at is not None and now >= self._turn_at
+    def _ahead_of(self, who: Hashable | None, now: float) -> int:
+        """How many have come before and are about to ask."""
+        ahead = 0
+        for other, waiter in self._line.items():
+            if other == who:
+                break
+            ahead += now <= waiter.asks_at + ABSENT_S
+        return ahead
 
-    def _window_wait(self, now: float) -> float:
-        if self._remaining is None or self._remaining > self._usable_buffer() or self._turn_at is None:
-            return 0.0
-        return self._turn_at - now
+    def _start(self, who: Hashable, now: float, *, paced: bool) -> None:
+        self._window.started(now)
+        self._learned.started(now)
+        self._flights[who] = _Flight(now, self._window.generation, self._window.granted, paced)
 
-    def _rate_wait(self, now: float) -> float:
-        return 0.0 if self._rate is None else self._last_start + 1 / max(self._rate, self._slowest) - now
+    def _landed(self, who: Hashable | None, received_at: float) -> _Flight:
+        self._heard = True
+        flight = self._flights.pop(_this_thread(who), None)
+        return flight or _Flight(received_at, self._window.generation, self._window.granted, paced=False)
 
-    def _read_window(self, headers: Mapping[str, str], received_at: float) -> None:
-        remaining = whole(headers.get("X-RateLimit-Remaining"))
-        limit = whole(headers.get("X-RateLimit-Limit"))
-        turn_s = seconds_left(headers, self._wall)
-        if remaining is None or turn_s is None:
+    def _read_window(self, headers: Mapping[str, str], flight: _Flight, received_at: float, *, refused: bool) -> None:
+        date = http_date(headers.get("Date"))
+        if date is not None:
+            self._window.saw_date(date, flight.started_at, received_at)
+        told = window_told(headers, self._wall)
+        if told is None:
             return
-        turn_at = received_at + turn_s + self._rounding_s + MARGIN_S
-        same_window = self._turn_at is not None and remaining <= (self._remaining or 0)
-        self._turn_at = min(self._turn_at, turn_at) if same_window and self._turn_at is not None else turn_at
-        self._remaining = remaining
-        self._limit = max(limit or 0, remaining + 1, 0 if limit else self._limit or 0)
-        self._window_s = max(self._window_s or 0.0, turn_s)
-
-    def _raised(self, rate: float) -> float:
-        return rate + max(INCREASE_PER_S, rate * INCREASE, (self._ceiling - rate) * RECOVERY)
-
-    def _slow_down(self, now: float) -> float:
-        """Halves the rate that led to a 429; returns a wait that no two processes share."""
-        span_s = max(1.0, now - self._recent[0]) if self._recent else 60.0
-        observed = self._rate or max(1, len(self._recent)) / span_s
-        self._ceiling = observed
-        self._rate = max(self._slowest, observed * DECREASE)
-        return (0.5 + self._jitter()) / self._rate
+        others = sum(other.generation == self._window.generation for other in self._flights.values())
+        others += max(0, self._window.granted - flight.answered)
+        self._window.told(
+            told, flight.started_at, received_at, generation=flight.generation, others=others, refused=refused
+        )
 
 
-def seconds_left(headers: Mapping[str, str], wall: Callable[[], float]) -> float | None:
-    """Seconds until the window turns at the moment of the answer, never too few; None where it does not say."""
-    reset = _number(headers.get("X-RateLimit-Reset"))
-    if reset is None:
-        return None
-    if reset < EPOCH_S:
-        return max(0.0, reset)
-    served = http_date(headers.get("Date"))
-    now = wall() if served is None else served
-    left_s = reset / (1000 if reset >= EPOCH_MS else 1) - now
-    return max(0.0, left_s) if left_s < RETRY_AFTER_CAP_S * 4 else None
+def _this_thread(who: Hashable | None) -> Hashable:
+    return threading.get_ident() if who is None else who
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` in seconds: a number, or an HTTP date held against the answer's own `Date`."""
-    text = headers.get("Retry-After")
-    seconds = _number(text)
-    if seconds is not None:
-        return seconds
-    until, served = http_date(text), http_date(headers.get("Date"))
-    return None if until is None or served is None else until - served
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if 0 <= value < 1e15 else None
-
-
-def whole(text: str | None) -> int | None:
-    """The whole part of a header that is a number; None for any other."""
-    value = _number(text)
-    return None if value is None else int(value)
+def _bounded(seconds: float) -> float:
+    return min(RETRY_AFTER_CAP_S, max(RETRY_AFTER_FLOOR_S, seconds))

@@ -16,7 +16,8 @@ from ..units import show_seconds
 from .client import ApiClient, Ask, Response
 from .dates import http_date
 from .outcomes import Fault, TooLarge
-from .pacing import EPOCH_MS, EPOCH_S, Pacer, seconds_left, whole
+from .pacing import Pacer
+from .rate_headers import EPOCH_MS, EPOCH_S, seconds_left, whole
 
 EVENTS = "/events"  # the window that an ingest uses
 UNTOLD_WINDOW_S = 60.0  # as documented, for a server that does not say when its window turns

@@ -7,34 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..rows import Column, Rows
+
 _NULL = "\\N"
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
-def copy_text(rows: Sequence[Sequence[str | None]]) -> bytes:
+def copy_text(rows: Rows) -> bytes:
     """UTF-8; empty for no rows. Raises UnicodeEncodeError for half of a surrogate pair."""
-    text = _unescaped(rows)
-    return (text if _is_plain(text, rows) else _escaped(rows)).encode()
+    nulls = [column.count(None) for column in rows.columns]
+    text = _joined(rows, [_without_null(column, count) for column, count in zip(rows.columns, nulls, strict=True)])
+    if not _is_plain(text, len(rows), len(nulls), sum(nulls)):
+        text = _joined(rows, [_escaped(column) for column in rows.columns])
+    return text.encode()
 
 
-def _unescaped(rows: Sequence[Sequence[str | None]]) -> str:
-    lines = ["\t".join([_NULL if value is None else value for value in row]) for row in rows]
+def _without_null(column: Column, nulls: int) -> Sequence[str]:
+    if nulls == len(column):
+        return [_NULL] * nulls
+    return [_NULL if value is None else value for value in column] if nulls else column  # type: ignore[return-value]
+
+
+def _escaped(column: Column) -> Sequence[str]:
+    return [_NULL if value is None else value.translate(_ESCAPES) for value in column]
+
+
+def _joined(rows: Rows, columns: Sequence[Sequence[str]]) -> str:
+    lines = rows.in_order(map("\t".join, zip(*columns, strict=True)))
     lines.append("")
     return "\n".join(lines)
 
 
-def _is_plain(text: str, rows: Sequence[Sequence[str | None]]) -> bool:
+def _is_plain(text: str, rows: int, columns: int, nulls: int) -> bool:
     """Whether no value holds what must be escaped, told by counting once over all rows: most pages have none."""
-    columns = len(rows[0]) if rows else 0
     return (
-        text.count("\n") == len(rows)
-        and text.count("\t") == len(rows) * (columns - 1)
-        and text.count("\\") == sum([row.count(None) for row in rows])
+        text.count("\n") == rows
+        and text.count("\t") == rows * (columns - 1)
+        and text.count("\\") == nulls
         and "\r" not in text
     )
-
-
-def _escaped(rows: Sequence[Sequence[str | None]]) -> str:
-    lines = ["\t".join([_NULL if value is None else value.translate(_ESCAPES) for value in row]) for row in rows]
-    lines.append("")
-    return "\n".join(lines)

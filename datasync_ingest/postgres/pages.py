@@ -12,8 +12,9 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from ..events import DecodedPage, EventRow, RejectedEvent, RepairedEvent, fallback_rows
+from ..events import DecodedPage, RejectedEvent, RepairedEvent, fallback_rows
 from ..messages import Counts, PageId, RawPage
+from ..rows import Rows
 from .connection import connect_patiently, first_line, is_connection_trouble, is_data_error, named
 from .locks import HOLD_FOR_PAGE
 from .writers import InsertRows
@@ -245,29 +246,30 @@ class _Isolation:
         self._repaired: list[RepairedEvent] = []
 
     def run(self) -> _Inserted:
-        self._bisect(list(enumerate(self._decoded.rows)))
+        self._bisect(0, len(self._decoded.rows))
         return _Inserted(self._new, tuple(self._rejected), tuple(self._repaired))
 
-    def _bisect(self, rows: list[tuple[int, EventRow]]) -> None:
-        refusal = self._try([row for _, row in rows])
+    def _bisect(self, start: int, end: int) -> None:
+        refusal = self._try(self._decoded.rows[start:end])
         if refusal is None:
             return
-        if len(rows) == 1:
-            self._degrade(*rows[0], refusal)
+        if end - start == 1:
+            self._degrade(start, refusal)
             return
-        half = len(rows) // 2
-        self._bisect(rows[:half])
-        self._bisect(rows[half:])
+        middle = (start + end) // 2
+        self._bisect(start, middle)
+        self._bisect(middle, end)
 
-    def _degrade(self, index: int, row: EventRow, refusal: str) -> None:
+    def _degrade(self, index: int, refusal: str) -> None:
+        event_id = self._decoded.rows[index].id
         position, raw = self._decoded.raw_of(index)
         reason = f"PostgreSQL refused the row: {refusal}"
-        if any(self._try([fallback]) is None for fallback in fallback_rows(raw, row.id)):
-            self._repaired.append(RepairedEvent(position, row.id, reason, raw))
+        if any(self._try(Rows.of([fallback])) is None for fallback in fallback_rows(raw, event_id)):
+            self._repaired.append(RepairedEvent(position, event_id, reason, raw))
         else:
             self._rejected.append(RejectedEvent(position, reason, raw))
 
-    def _try(self, rows: list[EventRow]) -> str | None:
+    def _try(self, rows: Rows) -> str | None:
         """None when the rows went in, else the refusal, with the transaction as it was before."""
         self._cursor.execute("SAVEPOINT rows")
         try:

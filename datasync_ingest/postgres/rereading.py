@@ -9,7 +9,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from ..events import EventRow
+from ..rows import EventRow
 from ..tolerant import ReadEvent, read_event
 from .connection import is_data_error
 

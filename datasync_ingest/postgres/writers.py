@@ -6,17 +6,17 @@ Adding one is a function, a line in `WRITERS` and a parameter of `tests/contract
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from io import BytesIO
 
 from psycopg2.errors import UniqueViolation
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from ..events import EventRow
+from ..rows import EventRow, Rows
 from .copy_text import copy_text
 
-InsertRows = Callable[[Cursor, Sequence[EventRow]], int]
+InsertRows = Callable[[Cursor, Rows], int]
 
 _COLUMNS = ", ".join(EventRow._fields)
 _INSERT = f"INSERT INTO ingested_events ({_COLUMNS}) VALUES %s ON CONFLICT (id) DO NOTHING"  # noqa: S608
@@ -30,15 +30,15 @@ _MOVE_STAGED = f"""
 _BLOCK_BYTES = 1 << 16
 
 
-def insert_by_execute_values(cursor: Cursor, rows: Sequence[EventRow]) -> int:
+def insert_by_execute_values(cursor: Cursor, rows: Rows) -> int:
     """One INSERT for all rows: `rowcount` covers only the last block, so there must be only one."""
     if not rows:
         return 0
-    execute_values(cursor, _INSERT, rows, page_size=len(rows))
+    execute_values(cursor, _INSERT, rows.in_order(zip(*rows.columns, strict=True)), page_size=len(rows))
     return cursor.rowcount
 
 
-def insert_by_copy(cursor: Cursor, rows: Sequence[EventRow]) -> int:
+def insert_by_copy(cursor: Cursor, rows: Rows) -> int:
     """COPY straight into the table; where an id is there already, through a temporary table that skips it."""
     if not rows:
         return 0

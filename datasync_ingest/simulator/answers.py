@@ -20,7 +20,8 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`body` yields the blocks of the body, once; `target` is path and query as they came."""
+    """`body` yields the blocks of the body, once; `target` is path and query as they came; `opens`: it is the first
+    one on its connection."""
 
     method: str
     path: str
@@ -28,6 +29,7 @@ class Request:
     query: Mapping[str, str]
     headers: Message
     body: Iterator[bytes] = field(repr=False)
+    opens: bool = False
 
 
 @dataclass(slots=True)

@@ -19,6 +19,8 @@ class Counters:
         """Everything to zero but what the rate limits and the key's clock depend on."""
         with self._lock:
             self._first_request_at: float | None = None
+            self._last_request_at: float | None = None
+            self._connections = 0
             self._requests: Counter[str] = Counter()
             self._counted: Counter[str] = Counter()
             self._statuses: Counter[int] = Counter()
@@ -29,8 +31,14 @@ class Counters:
 
     def request(self, endpoint: str) -> None:
         with self._lock:
-            self._first_request_at = self._first_request_at or time.time()
+            self._last_request_at = time.time()
+            self._first_request_at = self._first_request_at or self._last_request_at
             self._requests[endpoint] += 1
+
+    def connection(self) -> None:
+        """A connection has brought its first request."""
+        with self._lock:
+            self._connections += 1
 
     def counted(self, endpoint: str, *, most: int = 0, windows: int = 0) -> None:
         """A request that used up one of its window; the largest window and the number of windows so far."""
@@ -53,6 +61,8 @@ class Counters:
         with self._lock:
             return {
                 "first_request_at": self._first_request_at,
+                "last_request_at": self._last_request_at,
+                "connections": self._connections,
                 "requests": {"events": 0, **self._requests},
                 "counted": {"events": 0, **self._counted},
                 "statuses": {str(status): count for status, count in sorted(self._statuses.items())},

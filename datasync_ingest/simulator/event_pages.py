@@ -43,6 +43,8 @@ class EventPages:
         cached = self._from_cache(caller, request)
         if cached is not None:
             return self._answer(request, cached, faults, {"X-Cache": "HIT"})
+        if self._world.options.feed_limit_for_events and self._softly_limited():
+            return too_many()
         place = self._gate.place(caller, "events")
         answer = self._uncached(caller, request, faults) if place.granted else too_many()
         answer.headers.update(place.headers)
@@ -63,14 +65,18 @@ class EventPages:
         early = _before_the_api(faults, self._world.now)
         if early is not None:
             return early
-        with self._world.lock:
-            if options.feed_rate and not self._feed_limit.allows(self._world.now, options):
-                return too_many()
+        if self._softly_limited():
+            return too_many()
         listing = Feed(self._world.dataset, self._window(request.query))
         page = self._pager.page(listing, request.query, options, self._world.now)
         answer = self._answer(request, page, faults, {})
         answer.delay_s += options.feed_latency_ms / 1000
         return answer
+
+    def _softly_limited(self) -> bool:
+        world = self._world
+        with world.lock:
+            return bool(world.options.feed_rate) and not self._feed_limit.allows(world.now, world.options)
 
     def _drawn(self, request: Request) -> list[str]:
         with self._world.lock:

@@ -54,23 +54,46 @@ class Window:
 
 
 class SoftLimit:
-    """The feed's: so many requests of all clients in a minute, and then 429 for everybody for a while."""
+    """The feed's: what all clients together may ask for, and then 429 for everybody for a while, without headers.
+
+    Without a burst so many requests in any minute, and a clean slate after the while. With one, a bucket: it holds
+    `feed_burst` requests, is full at first, and fills at `feed_rate` a minute, also meanwhile.
+    """
 
     def __init__(self) -> None:
         self._times: deque[float] = deque()
         self._until = -math.inf
+        self._tokens = math.inf
+        self._filled_at = 0.0
 
     def allows(self, now: float, options: Options) -> bool:
         """One request at `now` (epoch seconds)."""
-        while self._times and self._times[0] <= now - _FEED_SPAN_S:
-            self._times.popleft()
+        if options.feed_burst:
+            self._fill(now, options)
         if now < self._until:
             return False
-        self._times.append(now)
-        if len(self._times) > options.feed_rate:
+        allowed = self._spend() if options.feed_burst else self._fits(now, options)
+        if not allowed:
             self._until = now + options.feed_penalty
-            self._times.clear()
+        return allowed
+
+    def _fits(self, now: float, options: Options) -> bool:
+        while self._times and self._times[0] <= now - _FEED_SPAN_S:
+            self._times.popleft()
+        self._times.append(now)
+        if len(self._times) <= options.feed_rate:
+            return True
+        self._times.clear()
+        return False
+
+    def _fill(self, now: float, options: Options) -> None:
+        filled = self._tokens + max(0.0, now - self._filled_at) * options.feed_rate / _FEED_SPAN_S
+        self._tokens, self._filled_at = min(filled, options.feed_burst), now
+
+    def _spend(self) -> bool:
+        if self._tokens < 1:
             return False
+        self._tokens -= 1
         return True
 
 

@@ -123,7 +123,13 @@ class Options:
     )
 
     feed_rate: int = _option(40, "requests to the feed in a minute before everybody gets 429; 0: no limit", _whole)
+    feed_burst: int = _option(
+        0, "requests to the feed that may come at once, where feed-rate fills a bucket of so many; 0: no bucket", _whole
+    )
     feed_penalty: float = _option(5.0, "how long everybody then gets 429", _seconds)
+    feed_limit_for_events: bool = _option(
+        False, "whether requests to /events count against the feed's limit as well: on or off", _switch
+    )
     feed_latency_ms: float = _option(0.0, "time before every answer of the feed, in milliseconds", _seconds)
     feed_since: str = _option(
         "inclusive", "since: inclusive, exclusive or ignored", _one_of("inclusive", "exclusive", "ignored")

@@ -55,6 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     rbufsize = _BLOCK_BYTES
+    _is_new = True  # no request has come yet
 
     def do_GET(self) -> None:
         self._serve()
@@ -75,7 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
             query=dict(parse_qsl(parts.query)),
             headers=self.headers,
             body=body,
+            opens=self._is_new,
         )
+        self._is_new = False
         answer = self.service.answer(request)
         if answer.delay_s:
             time.sleep(answer.delay_s)

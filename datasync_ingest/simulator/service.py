@@ -37,6 +37,8 @@ class Service:
         """Never raises but for bugs."""
         if request.path.startswith(PREFIX):
             return self._control.answer(request)
+        if request.opens:
+            self._counters.connection()
         self._gate.note(request)
         try:
             answer = self._routed(request)

@@ -6,12 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.checkout import VERSION, Checkout, environment, new_checkout, run, write_package, write_wheel
+from tests.checkout import VERSION, Checkout, environment, new_checkout, quick_python, run, write_package, write_wheel
 from tests.harness import until
 
 SETTING_UP = "Setting up "
@@ -19,8 +18,15 @@ WAITING = "Waiting for another command "
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
+def plain_checkout(tmp_path: Path) -> Checkout:
+    """With the Python that runs the tests: a set-up unpacks its pip, which takes 3 s."""
     return new_checkout(tmp_path / "a checkout")
+
+
+@pytest.fixture
+def checkout(plain_checkout: Checkout, tmp_path: Path) -> Checkout:
+    """With a Python whose set-ups take 1 s."""
+    return Checkout(plain_checkout.top, str(quick_python(tmp_path / "python")))
 
 
 def begun(checkout: Checkout) -> bool:
@@ -28,14 +34,14 @@ def begun(checkout: Checkout) -> bool:
     return any((path / "pyvenv.cfg").exists() for path in checkout.environments()) and not checkout.complete()
 
 
-def test_the_first_command_says_one_line_and_the_second_none(checkout: Checkout) -> None:
-    first = checkout.run("--flag", "two words", "exit", "7")
-    second = checkout.run("exit", "0")
+def test_the_first_command_says_one_line_and_the_second_none(plain_checkout: Checkout) -> None:
+    first = plain_checkout.run("--flag", "two words", "exit", "7")
+    second = plain_checkout.run("exit", "0")
     assert (first.code, first.said["arguments"]) == (7, ["ingest", "--flag", "two words", "exit", "7"])
     assert len(first.err) == 1
     assert first.err[0].startswith(SETTING_UP)
     assert (second.code, second.err) == (0, [])
-    assert (checkout.top / ".venv" / "bin" / "python").resolve() == Path(first.said["python"]).resolve()
+    assert (plain_checkout.top / ".venv" / "bin" / "python").resolve() == Path(first.said["python"]).resolve()
 
 
 def test_a_command_is_found_through_a_link_and_from_any_folder_and_imports_nothing_from_there(
@@ -91,19 +97,21 @@ def test_a_running_command_keeps_its_environment_until_its_end(checkout: Checkou
     assert Path(said["prefix"]) not in checkout.environments()
 
 
-def test_two_commands_at_once_make_one_environment(checkout: Checkout) -> None:
-    with checkout.start("exit", "0") as one, checkout.start("exit", "0") as other:
+def test_two_commands_at_once_make_one_environment(plain_checkout: Checkout) -> None:
+    with plain_checkout.start("exit", "0") as one, plain_checkout.start("exit", "0") as other:
         lines = [process.communicate(timeout=100)[1].splitlines() for process in (one, other)]
     assert (one.returncode, other.returncode) == (0, 0)
     assert sorted(line.split(" ")[0] for said in lines for line in said) == ["Setting", "Waiting"]
-    assert len(checkout.complete()) == 1
+    assert len(plain_checkout.complete()) == 1
 
 
 @pytest.mark.parametrize(
     ("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_an_interrupted_set_up_heals(checkout: Checkout, signum: signal.Signals, code: int) -> None:
-    with checkout.start() as interrupted:
+def test_an_interrupted_set_up_heals(
+    plain_checkout: Checkout, checkout: Checkout, signum: signal.Signals, code: int
+) -> None:
+    with plain_checkout.start() as interrupted:
         until(lambda: begun(checkout), what="the set-up")
         interrupted.send_signal(signum)
         err = interrupted.communicate(timeout=60)[1].splitlines()
@@ -176,7 +184,7 @@ def test_an_installed_package_is_used_when_it_is_the_same_and_whole(
 
 def python_with_package(folder: Path, version: str, needs: list[str]) -> Path:
     """A Python with the tests' small package installed in it, as pip would leave it."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = quick_python(folder)
     (packages,) = folder.glob("lib/python*/site-packages")
     write_package(packages)
     for name, number, lines in [("datasync_ingest", version, needs), ("pip", "20", [])]:
@@ -184,4 +192,4 @@ def python_with_package(folder: Path, version: str, needs: list[str]) -> Path:
         (packages / f"{name}-{number}.dist-info").mkdir()
         text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n{required}"
         (packages / f"{name}-{number}.dist-info" / "METADATA").write_text(text)
-    return folder / "bin" / "python"
+    return python

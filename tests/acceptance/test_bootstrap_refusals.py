@@ -15,7 +15,7 @@ import environments
 import interpreters
 import pytest
 
-from tests.checkout import Checkout, Ran, environment, new_checkout, run, write_wheel
+from tests.checkout import Checkout, Ran, environment, new_checkout, quick_python, run, write_wheel
 from tests.harness import TOP
 
 OLD_PYTHONS = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/3.[6-9].*/bin/python"))
@@ -25,7 +25,7 @@ UNREACHABLE = {"PIP_NO_INDEX": "", "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    return new_checkout(tmp_path / "checkout")
+    return new_checkout(tmp_path / "checkout", str(quick_python(tmp_path / "python")))
 
 
 def require_refused(ran: Ran, *words: str) -> None:
@@ -75,7 +75,8 @@ def test_a_python_that_is_too_old_says_so_or_hands_over_to_a_newer_one(
 ) -> None:
     old_checkout = Checkout(checkout.top, str(old))
     require_refused(old_checkout.run(PATH=str(tmp_path)), "needs Python 3.10 or newer", str(old), old.parts[-3][:3])
-    (tmp_path / "python3.10").symlink_to(sys.executable)
+    (tmp_path / "python3.10").write_text(f'#!/bin/sh\nexec "{checkout.python}" "$@"\n')
+    (tmp_path / "python3.10").chmod(0o755)
     handed_over = old_checkout.run("exit", "5", PATH=str(tmp_path))
     assert (handed_over.code, handed_over.said["version"]) == (5, list(sys.version_info[:2]))
 

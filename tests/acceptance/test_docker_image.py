@@ -72,6 +72,7 @@ def run(image: Image, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(300)  # pip, PostgreSQL and two runs: 35 s on two cores that others use too
+@pytest.mark.long
 def test_the_steps_of_the_dockerfile_give_an_image_that_ingests() -> None:
     """One test, so that one worker builds it once."""
     with built_image() as image:

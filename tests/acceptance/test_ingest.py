@@ -89,6 +89,14 @@ def test_every_request_of_every_window_is_used_and_none_is_one_too_many(
     require_exact(workplace, database, api)
 
 
+def test_a_run_makes_all_its_requests_over_one_connection(simulator: Start, workplace: Workplace) -> None:
+    api = simulator(events=2_000, rate_limit=0)
+    workplace.ingest("--batch-size", "100", API_BASE_URL=api.url)
+    counters = api.counters()
+    assert counters["requests"]["events"] == 20
+    assert counters["connections"] == 1
+
+
 def test_a_server_that_refuses_large_pages_is_asked_for_smaller_ones(
     simulator: Start, workplace: Workplace, database: Database
 ) -> None:

@@ -39,6 +39,7 @@ def require_gone(members: list[psutil.Process]) -> None:
     until(lambda: not alive(members), timeout_s=5, what="the end of every process")
 
 
+@pytest.mark.long
 def test_killed_ten_times_at_random_it_loses_and_repeats_nothing(
     simulator: Start, workplace: Workplace, database: Database
 ) -> None:

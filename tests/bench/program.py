@@ -35,10 +35,10 @@ def program(
         _, err = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"bin/ingest ended with {process.returncode}: {err[-2000:]}")
-    first = float(api.counters()["first_request_at"])
+    counters = api.counters()
     last = float(database.value("SELECT extract(epoch FROM max(committed_at)) FROM ingested_pages"))
     events = int(database.value("SELECT count(*) FROM ingested_events"))
-    return Result(events, last - first, watch.cpu, watch.peak)
+    return Result(events, last - float(counters["first_request_at"]), watch.cpu, watch.peak, counters)
 
 
 def _postmaster(database: Database) -> int:

@@ -12,9 +12,10 @@ EVERY_S = 0.05
 
 
 class Watch:
-    """A context manager. `cpu` is seconds, `peak` bytes, by process: `main`, `worker 0`, ..., `server`.
+    """A context manager. `cpu` is seconds, `peak` resident bytes, by process: `main`, `worker 0`, ..., `server`.
 
-    PostgreSQL's processes are the children of `postmaster`; what one used is counted up to its last sample.
+    PostgreSQL's processes are the children of `postmaster`; what one used is counted up to its last sample, and of its
+    memory what it does not share (Linux), all of them together.
     """
 
     def __init__(self, pid: int, postmaster: int) -> None:
@@ -40,6 +41,7 @@ class Watch:
         while not self._end.wait(EVERY_S):
             with suppress(psutil.Error):
                 self._server.update(self._backends())
+                self._highest("server", sum(map(_own_memory, self._postmaster.children())))
                 main = psutil.Process(self._pid)
                 self._sample("main", main)
                 workers = [one for one in main.children() if "spawn_main" in " ".join(one.cmdline())]
@@ -47,8 +49,11 @@ class Watch:
                     self._sample(f"worker {number}", worker)
 
     def _sample(self, name: str, process: psutil.Process) -> None:
-        self.peak[name] = max(self.peak.get(name, 0), process.memory_info().rss)
+        self._highest(name, process.memory_info().rss)
         self.cpu[name] = _cpu(process)
+
+    def _highest(self, name: str, size: int) -> None:
+        self.peak[name] = max(self.peak.get(name, 0), size)
 
     def _backends(self) -> Iterator[tuple[tuple[int, float], float]]:
         for one in self._postmaster.children():
@@ -59,3 +64,10 @@ class Watch:
 def _cpu(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
+
+
+def _own_memory(process: psutil.Process) -> int:
+    with suppress(psutil.Error):
+        memory = process.memory_info()
+        return int(memory.rss - getattr(memory, "shared", 0))
+    return 0

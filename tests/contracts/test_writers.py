@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import cursor as Cursor
 
-from datasync_ingest.events import EventRow, decode_page
+from datasync_ingest.events import Rows, decode_page
 from datasync_ingest.messages import CompletedPage, Counts, PageId, Position, RawPage
 from datasync_ingest.postgres.pages import PageStore, Written
 from datasync_ingest.postgres.source import SourceDatabase
@@ -130,7 +130,7 @@ def test_a_page_that_an_earlier_run_has_under_way_is_rolled_back_before_the_next
     """Its COMMIT may be held up on its way, and arrive at any time."""
     seen: list[list[CompletedPage]] = []
 
-    def insert(cursor: Cursor, rows: Sequence[EventRow]) -> int:
+    def insert(cursor: Cursor, rows: Rows) -> int:
         if not seen:
             source.lock()
             seen.append(source.pages())

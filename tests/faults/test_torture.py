@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.servers import reachable_folder
 from tests.torture.__main__ import text, torture
 from tests.torture.rounds import Tally
@@ -10,6 +12,7 @@ SEED = 20261124
 SECONDS = 20
 
 
+@pytest.mark.long
 def test_a_short_torture_is_survived() -> None:
     tally = Tally()
     with reachable_folder() as folder:

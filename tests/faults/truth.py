@@ -13,7 +13,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from datasync_ingest.events import EventRow, decode_page, fallback_rows
+from datasync_ingest.events import EventRow, Rows, decode_page, fallback_rows
 from datasync_ingest.tolerant import read_id
 
 _COLUMNS = ", ".join(EventRow._fields)
@@ -112,7 +112,7 @@ def _changed_events(truth: Truth, cursor: Cursor) -> Iterator[str]:
         yield f"changed: the table has {found[0][:2000]}\nand was served {str(found[1])[:4000]}"
 
 
-def _rows(events: Iterable[dict[str, Any]]) -> list[EventRow]:
+def _rows(events: Iterable[dict[str, Any]]) -> Rows:
     return decode_page(json.dumps({"data": list(events)}, separators=(",", ":")).encode()).rows
 
 

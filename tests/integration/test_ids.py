@@ -17,7 +17,7 @@ from datasync_ingest.postgres.source import SourceDatabase
 from tests.harness import Database, until
 from tests.pools import waiting_backends
 
-ODD = ["\\", "a\\\\b", "\\N", "\\.", "caf\u00e9", "x y"]
+ODD = ["\\" * 9, "\\", "a\\\\b", "\\N", "\\.", "caf\u00e9", "x y"]
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def blocks(conninfo: str) -> closing[Generator[bytes, None, None]]:
     return closing(ids(conninfo, patience_s=5, waiting=print))
 
 
-def copying() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "copy ids"]
+def reading() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "read ids"]
 
 
 class AlarmError(Exception):
@@ -57,11 +57,11 @@ def alarm(after_s: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("block_bytes", [1, 100, 1 << 18])
+@pytest.mark.parametrize("ids_in_a_block", [1, 1006, 1007, 10_000])  # there are 1,006
 def test_every_id_goes_by_once_sorted_and_as_it_was_spelled(
-    block_bytes: int, conninfo: str, monkeypatch: pytest.MonkeyPatch
+    ids_in_a_block: int, conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ids_module, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(ids_module, "_IDS_IN_A_BLOCK", ids_in_a_block)
     with blocks(conninfo) as found:
         taken = list(found)
     assert all(block.endswith(b"\n") for block in taken)
@@ -77,12 +77,12 @@ def test_a_signal_ends_the_wait_for_a_database_that_does_not_answer(conninfo: st
             next(found)
         assert time.monotonic() - began < 10, "PostgreSQL's lock_timeout is 60 s"
         assert waiting_backends(database), "it was waited for"
-    until(lambda: not copying(), what="the end of the thread, now that the database answers")
+    until(lambda: not reading(), what="the end of the thread, now that the database answers")
 
 
 def test_a_thread_whose_blocks_nobody_takes_any_more_ends(conninfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ids_module, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(ids_module, "_IDS_IN_A_BLOCK", 1)
     with blocks(conninfo) as found:
         next(found)
-        assert copying()
-    until(lambda: not copying(), what="the end of the thread")
+        assert reading()
+    until(lambda: not reading(), what="the end of the thread")

@@ -129,6 +129,7 @@ def test_receipts_that_lie_in_the_pipe_are_read_before_a_page_is_given_out_again
     assert not any(receipt.repeated for receipt in heard.receipts)
 
 
+@pytest.mark.long
 def test_killed_dozens_of_times_at_random_moments_every_page_gets_one_receipt(start: Start, database: Database) -> None:
     chance = random.Random(20260127)
     heard, pages, sent, done = start(3), 120, 0, 0
@@ -296,6 +297,7 @@ def footprint() -> dict[str, int]:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs Linux's /proc")
+@pytest.mark.long
 def test_twenty_restarts_leak_nothing(start: Start, database: Database) -> None:
     heard = start()
     before: dict[str, int] = {}

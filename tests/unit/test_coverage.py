@@ -122,8 +122,15 @@ def test_what_no_page_has_is_in_a_gap(events: list[int], borders: set[int], size
         while sequence == 0 or inside:
             found, inside = inside[:size], inside[size:]
             known = KnownPage(
-                *(PageId(f"w{number}", sequence), after and "cursor", "more" if inside else None, not inside, size),
-                *(len(found), after, found[0] if found else None, found[-1] if found else None),
+                PageId(f"w{number}", sequence),
+                cursor=None if after is None else "cursor",
+                next_cursor="more" if inside else None,
+                ends_walk=not inside,
+                limit=size,
+                received=len(found),
+                after=after,
+                first=found[0] if found else None,
+                last=found[-1] if found else None,
                 window=window,
             )
             pages.append(known)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from datasync_ingest.api import envelope
-from datasync_ingest.events import DecodedPage, EventRow, UnreadablePageError, decode_page
+from datasync_ingest.events import DecodedPage, EventRow, Rows, UnreadablePageError, decode_page
 from datasync_ingest.messages import Position
 from datasync_ingest.tolerant import fallback_rows, read_event
 from tests.odd_events import ODD_EVENTS, Odd, comparable, row_of
@@ -40,10 +40,10 @@ def alone(odd: Odd) -> Outcome:
 
 def between_neighbours(odd: Odd) -> Outcome:
     decoded = decode_page(page(NEIGHBOURS[0], odd.raw, NEIGHBOURS[1]))
-    clean = decode_page(page(*NEIGHBOURS)).rows
+    clean = list(decode_page(page(*NEIGHBOURS)).rows)
     assert [row for row in decoded.rows if row in clean] == clean
     rest = [row for row in decoded.rows if row not in clean]
-    return _outcome(DecodedPage(rest, decoded.rejected, decoded.repaired, decoded.body), odd, position=1)
+    return _outcome(DecodedPage(Rows.of(rest), decoded.rejected, decoded.repaired, decoded.body), odd, position=1)
 
 
 def in_odd_company(odd: Odd) -> Outcome:
@@ -53,7 +53,7 @@ def in_odd_company(odd: Odd) -> Outcome:
     assert companion in decoded.rows
     rows = [row for row in decoded.rows if row != companion]
     repaired = [event for event in decoded.repaired if event.position != 0]
-    return _outcome(DecodedPage(rows, decoded.rejected, repaired, decoded.body), odd, position=1)
+    return _outcome(DecodedPage(Rows.of(rows), decoded.rejected, repaired, decoded.body), odd, position=1)
 
 
 def by_the_tolerant_reader(odd: Odd) -> Outcome:
@@ -131,6 +131,22 @@ def test_a_row_is_found_again_where_ids_repeat() -> None:
     assert [row.id for row in decoded.rows] == ["7", "7", "7", "b"]
     assert [row.name for row in decoded.rows] == ["\ufffd", "second", None, None]
     assert [decoded.raw_of(index) for index in range(4)] == [(place, raws[place]) for place in (0, 3, 5, 2)]
+
+
+def test_an_odd_event_of_a_long_page_changes_no_other() -> None:
+    """Odd pages are read in blocks, and the rows of one id stay in the order of the page across them."""
+    raws = [b'{"id": "%d", "name": "%d"}' % (number % 30, number) for number in range(140)]
+    raws[3], raws[64], raws[65], raws[139] = (
+        b"null",
+        b'{"id": 4, "name": 7}',
+        b'{"id": 5, "other": 1}',
+        b'{"name": NaN}',
+    )
+    decoded = decode_page(page(*raws))
+    alone = [row for raw in raws for row in decode_page(page(raw)).rows]
+    assert list(decoded.rows) == sorted(alone, key=lambda row: row.id)
+    assert [event.position for event in decoded.rejected] == [3, 139]
+    assert [(event.position, event.event_id, event.raw) for event in decoded.repaired] == [(64, "4", raws[64])]
 
 
 def test_numbers_are_kept_as_they_are_written() -> None:

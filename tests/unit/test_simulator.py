@@ -445,6 +445,15 @@ def test_the_feed_has_a_soft_limit_for_everybody_and_no_headers() -> None:
     assert feed(api, headers, limit=9).status == 200
 
 
+def test_the_feeds_limit_can_be_a_bucket_that_fills_and_goes_for_events_as_well() -> None:
+    api = Api(rate_limit="0", feed_rate="60", feed_burst="2", feed_penalty="0", feed_limit_for_events="on")
+    asked = [api.ask(f"{API}/events?limit={n}").status for n in range(1, 4)]
+    assert asked == [200, 200, 429]
+    api.clock += 1
+    assert feed(api, api.token(), limit=7).status == 200
+    assert api.ask(f"{API}/events?limit=8").status == 429
+
+
 # --- submissions ---
 
 

@@ -304,7 +304,7 @@ def test_a_run_that_has_only_the_spool_to_write_asks_for_what_is_new_as_well(eve
     ingest.teardown()
 
 
-TestIngest = Ingest.TestCase
+TestIngest = pytest.mark.long(Ingest.TestCase)
 TestIngest.settings = settings(
     max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

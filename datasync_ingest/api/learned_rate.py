@@ -1,0 +1,230 @@
+"""The rate that a server without rate-limit headers sustains, learned from its refusals and its latency.
+
+Nothing limits until the first refusal (429). From then on requests start one by one, at a rate:
+
+- A refusal of a request that was under way when the rate was last reduced is no news: a burst of them is one decrease.
+- The first decrease searches: from what was served in the last half minute, and doubled with every few answers until
+  the next refusal.
+- Every later one measures: what was served since the server came back is what it sustains (the ceiling). The rate goes
+  a tenth below and comes back along a cubic: fast at first, slow about the ceiling, and fast again beyond it, where the
+  server may have become faster. It grows only with answers to requests that had to wait for it.
+- After a refusal one request at a time asks whether the server is back, in intervals that double; how long it was
+  away is remembered, so that the next time the first such request is made when it should be back.
+- 503s, where they are many, and a latency of twice the usual reduce the rate likewise, where several requests are under
+  way: more of them would bring no more. A single chain has nothing to give.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from .windows import NEWS_S
+
+HALF_LIFE_S = 58.0  # of a cursor, where nothing tells how long it lives
+START_WITH = 8  # requests under way at once at the very start; one more with every second answer
+RECENT_S = 60.0
+BURST_S = 30.0  # what was served in less time may have been the server's burst, and says nothing of a rate
+FIRST = 0.7  # of what was served so
+FIRST_PER_S = 0.25  # at least, which is less than any server in its right mind refuses
+DOUBLED_BY = 6  # answers, while the rate is searched
+SEARCH = 2.5  # times what was served a second since the search began, at most
+FEW = 8  # answers: a rate that was refused sooner is halved
+DECREASE = 0.9
+EASED = 0.75  # what waits at a server that has become slow must go down, too
+SETTLED = 32  # answers after a decrease: only then latency and 503s show what it has brought
+PLATEAU = 100  # answers until the rate is back at the ceiling
+AWAYS = 8
+LONGEST_PLATEAU = 600
+FASTEST_GROWTH = 1.02  # an answer
+SHORTEST_PAUSE_S = 0.5
+FURTHER = 1.6  # times as long as the server was away so far, it is asked again
+BEYOND = 1.25  # of what was measured: the highest ceiling that a rate which was refused leaves behind
+LATE = 0.05  # of the time between two requests: what one starts too late, the next makes up for
+LOOK_AGAIN_S = 1.0  # the rate may have grown since somebody was told how long to wait
+OVERLOADED = 4  # 503s among the last answers
+OF_LAST = 16
+
+
+class LearnedRate:
+    """Not safe to share between threads. Moments are the monotonic clock's, in seconds; rates are requests a second."""
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self.rate: float | None = None
+        self.ceiling = 0.0  # what the server sustained when it was last measured; 0 while it is searched
+        self.half_life_s = HALF_LIFE_S
+        self._next_at = 0.0
+        self._reduced_at = float("-inf")  # requests that started before are no news
+        self._refusals = 0  # in a row, each of a request that was to find out whether the server is back
+        self._refused_at = 0.0  # the first of them, or where the counting begins
+        self._back_after = (0.0, float("inf"))  # seconds: the server was still away, and back, after a refusal
+        self._back_at = 0.0
+        self._served = 0  # since then
+        self._grown = 0  # answers that made the rate grow since it was last reduced
+        self._answers: deque[float] = deque()  # moments, of the last RECENT_S
+        self._overloaded: deque[bool] = deque(maxlen=OF_LAST)
+        self._latency = Latency()
+        self._total = 0
+
+    @property
+    def slowest(self) -> float:
+        """A cursor dies soon after: no rate is below that."""
+        return 1 / self.half_life_s
+
+    def ask_within(self, seconds: float, now: float) -> None:
+        """Nobody waits for longer than that from now on."""
+        self.half_life_s = seconds
+        self._next_at = min(self._next_at, now + seconds)
+
+    # --- before a request ---
+
+    def wait_s(self, now: float, ahead: int, in_flight: int) -> float:
+        """Seconds until a request may start when `ahead` others have come before."""
+        if self.rate is None:
+            return NEWS_S if in_flight + ahead >= START_WITH + self._total // 2 else 0.0
+        wait_s = self._next_at - now + ahead / self.rate
+        if self._refusals:
+            wait_s = max(wait_s, NEWS_S if in_flight or ahead else 0.0)
+        return min(wait_s, LOOK_AGAIN_S) if in_flight or ahead else max(0.0, wait_s)
+
+    def started(self, now: float) -> None:
+        if self.rate is not None:
+            self._next_at = max(self._next_at, now - LATE / self.rate) + 1 / self.rate
+
+    # --- after an answer ---
+
+    def served(self, started_at: float, now: float, *, paced: bool) -> None:
+        """An answer that was no refusal; `paced`: its request had to wait for the rate."""
+        if not self._total:
+            self._refused_at = self._back_at = started_at
+        self._total += 1
+        self._served += 1
+        self._answers.append(now)
+        while self._answers[0] < now - RECENT_S:
+            self._answers.popleft()
+        self._overloaded.append(False)
+        if self.rate is None or started_at <= self._reduced_at:
+            return
+        if self._refusals:
+            self._is_back(started_at)
+        elif paced:
+            self._grow(self.rate, now)
+
+    def refused(self, started_at: float, now: float, retry_after_s: float | None) -> float:
+        """A 429. Returns the seconds until somebody may ask again."""
+        if self.rate is not None and started_at <= self._reduced_at:
+            return max(0.0, self._next_at - now)
+        if not self._refusals:
+            self._reduce(now)
+            self._refused_at = now
+        else:
+            away, back = started_at - self._refused_at, self._back_after[1]
+            self._back_after = (away, back if back > away else float("inf"))
+        self._refusals += 1
+        self._reduced_at = now
+        wait_s = self._pause_s(now) if retry_after_s is None else retry_after_s
+        self._next_at = now + wait_s
+        return wait_s
+
+    def overloaded(self, started_at: float, now: float, in_flight: int) -> None:
+        """A 503."""
+        self._overloaded.append(True)
+        if in_flight and sum(self._overloaded) >= OVERLOADED:
+            self._ease(started_at, now)
+
+    def took(self, seconds: float, started_at: float, now: float, in_flight: int) -> None:
+        """How long a whole page took."""
+        if self._latency.has_doubled(seconds) and in_flight:
+            self._ease(started_at, now)
+
+    def _ease(self, started_at: float, now: float) -> None:
+        if started_at <= self._reduced_at or self._refusals or (self.rate is not None and self._served < SETTLED):
+            return
+        self._overloaded.clear()
+        since = self._answers[0] if self.rate is None and self._answers else self._refused_at
+        served = len(self._answers) if self.rate is None else self._served
+        measured = served / max(1.0, now - since)
+        self.ceiling = max(self.slowest, measured if self.rate is None else min(self.rate, measured))
+        self.rate, self._grown = max(self.slowest, EASED * self.ceiling), 0
+        self._reduced_at, self._refused_at, self._back_at, self._served = now, now, now, 0
+
+    # --- inside ---
+
+    def _reduce(self, now: float) -> None:
+        self._grown = 0
+        if self.rate is None:
+            span_s = max(BURST_S, now - self._answers[0]) if self._answers else BURST_S
+            self.rate, self.ceiling = max(FIRST_PER_S, FIRST * len(self._answers) / span_s), 0.0
+        elif self._served < FEW:
+            self.rate, self.ceiling = self.rate / 2, self.rate * 0.75
+        else:
+            measured = self._measured(now)
+            between = (measured * self.rate) ** 0.5
+            self.ceiling = min(self.rate, between, BEYOND * measured if self.ceiling else between)
+            self.rate = DECREASE * self.ceiling
+        self.rate = max(self.slowest, self.rate)
+
+    @property
+    def _plateau(self) -> float:
+        """Answers until the rate is back at the ceiling: the more, the longer a refusal keeps the server away."""
+        away_s = min(self._back_after[1], RECENT_S)
+        return max(PLATEAU, min(LONGEST_PLATEAU, AWAYS * away_s * self.ceiling))
+
+    def _measured(self, now: float) -> float:
+        """Requests a second since the server was last refusing; while it did, it may have saved up for a burst."""
+        return self._served / max(1e-3, now - self._refused_at)
+
+    def _grow(self, rate: float, now: float) -> None:
+        self._grown += 1
+        if not self.ceiling:
+            self.rate = max(rate, min(rate * 2 ** (1 / DOUBLED_BY), SEARCH * self._served / (now - self._back_at)))
+            return
+        beyond = (self._grown / self._plateau - 1) ** 3
+        self.rate = max(rate, min(self.ceiling * (1 + (1 - DECREASE) * beyond), rate * FASTEST_GROWTH))
+
+    def _pause_s(self, now: float) -> float:
+        """Before the server is asked whether it is back: no two processes choose the same."""
+        assert self.rate is not None
+        away, back = self._back_after
+        if back == float("inf"):
+            back_after = away * FURTHER
+        elif back - away > back / 4:
+            back_after = (away + back) / 2
+        else:
+            back_after = back
+        least_s = max(SHORTEST_PAUSE_S, (0.5 + self._jitter()) / self.rate)
+        return min(max(self._refused_at + back_after - now, least_s), self.half_life_s)
+
+    def _is_back(self, started_at: float) -> None:
+        away, _ = self._back_after
+        back = started_at - self._refused_at
+        self._back_after = (min(away, back), back)
+        self._refusals, self._served, self._back_at = 0, 0, started_at
+
+
+class Latency:
+    """Whether pages take twice what they took at best: means of a few of them, so that one slow page is no news."""
+
+    PAGES = 8
+    TIMES = 2.0
+    AT_LEAST_S = 0.2
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._count = 0
+        self._usual_s: float | None = None
+
+    def has_doubled(self, seconds: float) -> bool:
+        """Once for each time that it does: what is usual is then taken to be more, so that noise ends it."""
+        self._sum += seconds
+        self._count += 1
+        if self._count < self.PAGES:
+            return False
+        mean_s, self._sum, self._count = self._sum / self._count, 0.0, 0
+        if self._usual_s is None or mean_s < self._usual_s:
+            self._usual_s = mean_s
+        if mean_s < self.TIMES * self._usual_s or mean_s < self._usual_s + self.AT_LEAST_S:
+            return False
+        self._usual_s *= 1.25
+        return True

@@ -1,0 +1,44 @@
+"""What `bin/bench` holds the program against."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.bench.__main__ import CASES, text
+from tests.bench.limit import shortest_s
+
+
+@pytest.mark.parametrize(
+    ("pages", "latency_s", "shortest"),
+    [(60, 0.0, 25.0), (60, 0.2, 27.0), (61, 0.2, 30.2), (1, 0.2, 0.2), (60, 2.0, 120.0)],
+)
+def test_the_shortest_time_is_all_windows_but_the_last_and_that_ones_pages(
+    pages: int, latency_s: float, shortest: float
+) -> None:
+    assert shortest_s(pages, 10, 5, latency_s) == pytest.approx(shortest)
+
+
+FOUND = {
+    "workers": 2,
+    "cores": 2,
+    "limit": {
+        "0 ms": {
+            "seconds": 25.2,
+            "first_to_last_request_s": 25.1,
+            "shortest_s": 25.0,
+            "ratio": 1.008,
+            "answers_429": 0,
+            "requests": 60,
+        }
+    },
+    "export": {"ids": 3_000_000, "rounds": 5, "export_s": 1.1, "psql_s": 1.0, "ratio": 1.1},
+}
+
+
+def test_the_cases_that_were_measured_are_told_and_no_others() -> None:
+    told = text(json.loads(json.dumps(FOUND)))
+    assert [line for line in told.splitlines() if line.startswith("==")] == ["== limit", "== export"]
+    assert "ratio 1.008" in told
+    assert set(CASES) >= FOUND.keys() - {"workers", "cores"}

@@ -1,0 +1,262 @@
+"""The rate that is learned where no header tells, against the simulator's hidden limit; the clock is moved by hand."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasync_ingest.api.learned_rate import HALF_LIFE_S, START_WITH, Latency
+from datasync_ingest.api.pacing import Pacer
+from datasync_ingest.simulator.limits import SoftLimit
+from datasync_ingest.simulator.options import Options
+from tests.model.chains import Clock, Told, run, steady
+
+OK: tuple[int, Mapping[str, str]] = (200, {})
+NO: tuple[int, Mapping[str, str]] = (429, {})
+
+
+def pacer(clock: Clock, seed: int = 1) -> Pacer:
+    return Pacer(clock=clock.monotonic, wall=clock.wall, jitter=random.Random(seed).random)
+
+
+def hidden(options: Options) -> Callable[[float], tuple[int, Mapping[str, str]]]:
+    """The simulator's soft limit, as a server of `run`."""
+    limit = SoftLimit()
+    return lambda now: OK if limit.allows(now, options) else NO
+
+
+def walk(
+    *, rate: int, burst: int, penalty: float, latency_s: float, chains: int, seconds: float, seed: int = 1
+) -> tuple[Told, float]:
+    """What became of it, and the share of what limit, latency and chains permit that was served."""
+    clock = Clock()
+    options = Options(feed_rate=rate, feed_burst=burst, feed_penalty=penalty)
+    told = run(
+        pacer(clock, seed), clock, hidden(options), chains=chains, until_s=seconds, latency=steady(latency_s, seed)
+    )
+    permitted = min(burst + rate / 60 * seconds, chains / latency_s * seconds)
+    return told, told.served / permitted
+
+
+@pytest.mark.parametrize("chains", [1, 4, 8, 16])
+@pytest.mark.parametrize("penalty", [0.0, 5.0])
+@pytest.mark.parametrize("latency_s", [0.05, 1.0])
+def test_a_hidden_limit_of_40_a_minute_with_a_burst_of_15_is_used(
+    chains: int, penalty: float, latency_s: float
+) -> None:
+    told, share = walk(rate=40, burst=15, penalty=penalty, latency_s=latency_s, chains=chains, seconds=900)
+    assert share >= 0.9
+    assert told.refused <= 0.05 * len(told.statuses)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rate=st.integers(10, 600),
+    burst=st.integers(1, 30),
+    penalty=st.floats(0, 30),
+    latency_s=st.floats(0.05, 3),
+    chains=st.integers(1, 16),
+    seed=st.integers(0, 99),
+)
+def test_no_hidden_limit_brings_it_to_a_stand(
+    rate: int, burst: int, penalty: float, latency_s: float, chains: int, seed: int
+) -> None:
+    seconds = max(300.0, 200 * 60 / rate)
+    told, share = walk(
+        rate=rate, burst=burst, penalty=penalty, latency_s=latency_s, chains=chains, seconds=seconds, seed=seed
+    )
+    cost_of_a_refusal = penalty * rate / 60 / (burst + penalty * rate / 60)  # of what is permitted meanwhile
+    assert share >= (0.25 if burst < 10 else 0.6 - 0.4 * cost_of_a_refusal)
+    assert told.refused <= 0.08 * len(told.statuses) + 2 * chains
+    assert told.asked <= 2 * len(told.starts) + chains * (seconds * 4 + 200)
+
+
+def test_the_many_refusals_of_one_moment_are_one_decrease() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    for chain in range(8):
+        subject.take(chain)
+        clock.now += 0.01
+        subject.answered({}, clock.now, who=chain)
+    assert [subject.take(chain) for chain in range(8)] == [0.0] * 8
+    clock.now += 0.5
+    rates = []
+    for chain in range(8):
+        subject.limited({}, clock.now, who=chain)
+        rates.append(subject.state()["rate"])
+    assert len(set(rates)) == 1
+
+
+def test_after_a_refusal_one_asks_and_the_others_follow_one_by_one() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    refused_until = clock.now + 3
+
+    def answer(now: float) -> tuple[int, Mapping[str, str]]:
+        return NO if clock.now - 1000 > 1 and now < refused_until else OK
+
+    told = run(subject, clock, answer, chains=16, until_s=30, latency=steady(0.2))
+    after = [at for at, _ in told.starts if at > 1002][:8]
+    assert min(later - earlier for earlier, later in pairwise(after)) >= 0.3
+    assert told.refused <= 20
+
+
+def test_chains_are_served_in_turn() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    subject.restore({"rate": 0.5, "ceiling": 0.5}, unseen=0)
+    told = run(subject, clock, lambda now: OK, chains=16, until_s=600, latency=steady(0.3))
+    turns = Counter(chain for _, chain in told.starts)
+    assert max(turns.values()) - min(turns.values()) <= 1
+    last: dict[int, float] = {}
+    for at, chain in told.starts:
+        assert at - last.get(chain, at) < 16 / 0.5 + 5
+        last[chain] = at
+
+
+def test_who_leaves_the_line_holds_nobody_up() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    subject.restore({"rate": 0.5, "ceiling": 0.5}, unseen=0)
+    assert subject.take("first") == 0
+    waits = [subject.take(who) for who in ("second", "third")]
+    assert 0 < waits[0] <= waits[1]
+    subject.leave("second")
+    clock.now += 2.01
+    assert subject.take("third") == 0
+
+
+def test_who_does_not_come_back_in_time_holds_nobody_up_and_keeps_its_place() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    subject.restore({"rate": 0.5, "ceiling": 0.5}, unseen=0)
+    assert subject.take("first") == 0
+    subject.take("late")
+    subject.take("third")
+    clock.now += 3
+    assert subject.take("third") == 0
+    subject.take("fourth")
+    clock.now += 1.95
+    assert subject.take("late") == 0
+
+
+def test_a_next_run_starts_at_the_rate_that_was_found() -> None:
+    clock = Clock()
+    options = Options(feed_rate=40, feed_burst=15, feed_penalty=5)
+    server, before = hidden(options), pacer(clock)
+    run(before, clock, server, chains=8, until_s=600, latency=steady(1.0))
+    after = pacer(clock)
+    after.restore(before.state(), unseen=0)
+    told = run(after, clock, server, chains=8, until_s=300, latency=steady(1.0))
+    assert told.refused <= 4
+    assert told.served >= 0.85 * 40 * 5
+
+
+def test_retry_after_is_waited_for_and_the_rate_is_learned_all_the_same() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    subject.take()
+    clock.now += 0.1
+    assert subject.limited({"Retry-After": "20"}, clock.now) == pytest.approx(20)
+    assert subject.take() == pytest.approx(20)
+    assert subject.state()["rate"] is not None
+
+
+def test_no_learned_rate_lets_a_cursor_die() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    for _ in range(30):
+        while (wait_s := subject.take()) > 0:
+            clock.now += wait_s
+        clock.now += 0.01
+        assert subject.limited({}, clock.now) <= HALF_LIFE_S
+    subject.ask_within(0.5)
+    assert subject.take() <= 0.5
+
+
+def test_what_a_server_sustains_is_told_in_chains() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    assert subject.sustains is None
+    subject.restore({"rate": 0.5, "ceiling": 0.5}, unseen=0)
+    assert subject.sustains == 29
+    subject.ask_within(10)
+    assert subject.sustains == 5
+    subject.restore({"rate": 0.001, "ceiling": 0.001}, unseen=0)
+    assert subject.sustains == 1
+
+
+def test_a_server_that_slows_down_under_more_chains_is_asked_less() -> None:
+    """It answers four requests a second, and whoever comes more often waits."""
+    clock = Clock()
+    busy_until = 0.0
+
+    def served(under_way: int) -> float:
+        nonlocal busy_until
+        busy_until = max(busy_until + 0.25, clock.now + 0.25)
+        return busy_until - clock.now
+
+    subject = pacer(clock)
+    run(subject, clock, lambda now: OK, chains=1, until_s=10, latency=served)
+    told = run(subject, clock, lambda now: OK, chains=16, until_s=300, latency=served)
+    assert told.served >= 0.85 * 4 * 300
+    assert subject.state()["rate"] is not None
+
+
+def test_an_even_latency_limits_nothing_however_uneven_single_pages_are() -> None:
+    clock = Clock()
+    draw = random.Random(3)
+    subject = pacer(clock)
+    told = run(subject, clock, lambda now: OK, chains=8, until_s=300, latency=lambda _: draw.uniform(1, 3))
+    assert subject.state()["rate"] is None
+    assert told.served > 8 * 300 / 2.1
+
+
+def test_the_many_503s_of_an_overloaded_server_reduce_the_rate_and_a_few_do_not() -> None:
+    clock = Clock()
+    draw = random.Random(4)
+    few, many = pacer(clock), pacer(clock)
+    run(few, clock, lambda now: (503 if draw.random() < 0.03 else 200, {}), chains=8, until_s=20, latency=steady(0.5))
+    run(many, clock, lambda now: (503 if draw.random() < 0.5 else 200, {}), chains=8, until_s=20, latency=steady(0.5))
+    assert few.state()["rate"] is None
+    assert many.state()["rate"] is not None
+
+
+def test_a_single_chain_is_not_slowed_down_by_what_it_cannot_change() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    run(subject, clock, lambda now: (503, {}), chains=1, until_s=20, latency=steady(0.5))
+    run(subject, clock, lambda now: OK, chains=1, until_s=60, latency=lambda _: 0.2 + (clock.now % 60) / 10)
+    assert subject.state()["rate"] is None
+
+
+def test_a_start_asks_with_one_and_then_with_a_few() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    assert [subject.take(chain) == 0 for chain in range(3)] == [True, False, False]
+    clock.now += 0.3
+    subject.answered({}, clock.now, who=0)
+    taken = sum(subject.take(chain) == 0 for chain in range(30))
+    assert taken == START_WITH
+
+
+def test_latency_has_doubled_once_for_each_time_that_it_does() -> None:
+    latency = Latency()
+    assert not any(latency.has_doubled(1.0) for _ in range(40))
+    assert sum(latency.has_doubled(2.2) for _ in range(40)) == 1
+
+
+def test_a_refusal_that_was_no_fault_of_the_rates_is_forgotten_soon() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    refusals = iter([NO])
+    run(subject, clock, lambda now: OK, chains=1, until_s=6, latency=steady(0.1))
+    run(subject, clock, lambda now: next(refusals, OK), chains=1, until_s=60, latency=steady(0.1))
+    told = run(subject, clock, lambda now: OK, chains=1, until_s=60, latency=steady(0.1))
+    assert told.served > 0.9 * 60 / 0.11
