@@ -75,14 +75,10 @@ class Activity:
 
 
 class Activities:
-    """Several threads' activities, read as one. They may be added to while they are read."""
+    """Several threads' activities, read as one."""
 
     def __init__(self, *activities: Activity) -> None:
         self._all = activities
-
-    def add(self, activity: Activity) -> None:
-        """From any one thread."""
-        self._all = (*self._all, activity)
 
     @property
     def counts(self) -> Counter[str]:

@@ -2,8 +2,9 @@
 sidecar that is rebuilt.
 
 A page is newest first. Pages that belong together are told by position: one begins behind the event with which the
-other ends. Such a chain has read everything from its window's end, or from the event behind which it begins, down to
-its last event; below that millisecond where its last page ends its window.
+other ends; where that event has no usable id, it is the next page of the same walk. Such a chain has read everything
+from its window's end, or from the event behind which it begins, down to its last event; below that millisecond where
+its last page ends its window.
 """
 
 from __future__ import annotations
@@ -74,35 +75,42 @@ def _high(until: int | None) -> float:
 
 
 def _stretches(pages: Sequence[KnownPage]) -> Iterator[_Stretch]:
-    """One for each chain of pages; each page is in one, or in none where nothing tells when it begins."""
-    behind: dict[Position | None, list[KnownPage]] = defaultdict(list)
+    """One for each chain of pages. With a page of which nothing tells when it begins none does, but may behind it."""
+    behind: dict[Position | PageId, list[KnownPage]] = defaultdict(list)
     for page in pages:
-        behind[page.after if page.cursor is not None else None].append(page)
-    ends = {page.last for page in pages if not page.ends_walk}
+        if page.cursor is not None:
+            behind[page.after or page.page].append(page)
+    ends = {_end(page) for page in pages if not page.ends_walk}
     beginnings = [
-        *behind.pop(None, ()),
-        *(page for page in pages if page.cursor is not None and page.after not in ends),
+        *(page for page in pages if page.cursor is None),
+        *(page for page in pages if page.cursor is not None and (page.after or page.page) not in ends),
     ]
-    seen: set[PageId] = set()
-    for first in beginnings:
+    unplaced: set[PageId] = set()
+    for first in beginnings:  # which grows
         high = _begins(first)
         if high is not None:
-            low, last = _lowest(_chain(first, behind, seen))
+            low, last = _lowest(_chain(first, behind))
             yield _Stretch(low, high, last)
+        elif first.page not in unplaced and not first.ends_walk:
+            unplaced.add(first.page)
+            beginnings.extend(behind.get(_end(first), ()))
 
 
-def _chain(
-    first: KnownPage, behind: Mapping[Position | None, Sequence[KnownPage]], seen: set[PageId]
-) -> Iterator[KnownPage]:
+def _chain(first: KnownPage, behind: Mapping[Position | PageId, Sequence[KnownPage]]) -> Iterator[KnownPage]:
     """The page and all that is read from it on; a page that was fetched twice may have two of different lengths."""
-    waiting = [first]
+    waiting, seen = [first], set()
     while waiting:
         page = waiting.pop()
         if page.page not in seen:
             seen.add(page.page)
             yield page
-            if page.last is not None and not page.ends_walk:
-                waiting.extend(behind.get(page.last, ()))
+            if not page.ends_walk:
+                waiting.extend(behind.get(_end(page), ()))
+
+
+def _end(page: KnownPage) -> Position | PageId:
+    """Where a page ends, as the one behind it names it."""
+    return page.last or PageId(page.page.walk, page.page.sequence + 1)
 
 
 def _begins(first: KnownPage) -> float | None:

@@ -17,7 +17,7 @@ from .api.fetching import PageFetcher
 from .api.sharing import with_any_page_size
 from .books import reconcile
 from .chain import Chain
-from .copying import FETCHING_FACT, Copier
+from .copying import FETCHING_FACT, READING_FACT, Copier
 from .errors import IngestError
 from .history import History
 from .key_clock import KEY_FACT, KeyClock
@@ -182,6 +182,8 @@ def _ledger(settings: Settings, intent: Intent) -> Ledger:
 def _reconciled(settings: Settings, intent: Intent, ledger: Ledger, source: SourceDatabase) -> Holdings:
     source.lock()
     holdings = reconcile(ledger, source, settings.source, adopt=intent.adopt, fresh=intent.fresh)
+    if intent.adopt:
+        ledger.keep(**{READING_FACT: None})  # another server may take bounds in time for something else
     if intent.retry_rejected:
         again = source.reread()
         ledger.recount(source.pages())

@@ -51,13 +51,14 @@ class Part:
 
     def bounds(self) -> TimeBounds:
         """The very first page of all is asked for without: its total is the API's."""
+        since = self.since
         if self._asked is None and self.until is None:
             bounds = TimeBounds()
         elif self.reading is None:
             bounds = TimeBounds(None, self.until)
         else:
-            bounds = self.reading.asked(self.since, self.until)
-        self._asked = bounds, self.since
+            bounds = self.reading.asked(since, self.until)
+        self._asked = bounds, since
         return bounds
 
     def reaches(self, page: RawPage) -> bool:
@@ -84,13 +85,11 @@ class Part:
         for position in (page.first, page.last):
             if position is not None and position.timestamp_ms is not None:
                 self._newest = self._newest if self._newest is not None else position.timestamp_ms
-                self._at = position.timestamp_ms
+                self._at = min(position.timestamp_ms, position.timestamp_ms if self._at is None else self._at)
         self.is_read = page.ends_walk or self.reaches(page)
         whole = bounds == TimeBounds()
-        counts_the_part = (
-            page.total is not None and since == self.since and (everything is None or page.total < everything)
-        )
-        if page.total is not None and (counts_the_part or (whole and self.since is None)):
+        tells_of_part = since == self.since and (since is None or bounds.since is not None)
+        if page.total is not None and tells_of_part and (whole or everything is None or page.total < everything):
             self.events = page.total
         return dataclasses.replace(
             page,
@@ -145,11 +144,14 @@ class Part:
         return given
 
     def settle(self, reading: TimeReading) -> None:
-        """The reading is known by now: `until`, as it was asked for, means this. No page has been noted yet."""
+        """The reading is known by now: `until`, as it was asked for, means this. No page has been noted yet.
+
+        The chain's thread may be about to ask: what it asks for in between must be no less than what is meant.
+        """
+        self.reading = reading
         if self.until is not None:
             self.until -= not reading.until_inclusive
             self._at = self.until
-        self.reading = reading
 
     def know(self, reading: TimeReading) -> None:
         """The reading, of a part whose bounds are what it is to mean."""
@@ -168,10 +170,10 @@ class Part:
         return (newest - self._at) / self.received
 
     def _lowest(self, guess: float) -> int | None:
-        """The oldest millisecond of the part, or about where it must be."""
+        """The oldest millisecond of the part, or about where it must be; servers may know no time before 1970."""
         if self.since is not None:
             return self.since
         left = self.left if self.left is not None else guess
         if self._at is None or not self.pace_ms:
             return None
-        return int(self._at - left * self.pace_ms)
+        return max(0, int(self._at - left * self.pace_ms))

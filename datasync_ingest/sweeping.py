@@ -72,13 +72,15 @@ class Sweeping:
     # --- the verbs of a walk's thread ---
 
     def start(self) -> None:
+        if self._reading is not None and not self._reading.can_begin_anywhere:
+            self._give_up()  # an earlier run was ended when it had found this out, and before it could act on it
         self.tend()
 
     @property
     def ended(self) -> bool:
         if not all(chain.is_idle for chain in self._chains):
             return False
-        return self._halted or self.error is not None or not (self._open or self._must_look_at_head)
+        return self._is_ending or not (self._open or self._must_look_at_head)
 
     @property
     def _must_look_at_head(self) -> bool:
@@ -119,22 +121,31 @@ class Sweeping:
             chain.look()
             if chain.is_over:
                 self._over(chain)
-        if not self._halted and self.error is None:
+        if not self._is_ending:
             for chain in self._free():
                 self._give_work(chain)
+        elif all(chain.question is None for chain in self._chains):
+            self._leave_the_others()
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether nothing new is begun any more."""
+        return self._halted or self.error is not None
 
     # --- what chains come to ---
 
     def _over(self, chain: Chain) -> None:
         part, question, error = chain.part, chain.question, chain.release()
         expired = isinstance(error, CursorExpiredError)
+        if part is not None and part.is_dropped:
+            return
         if question is not None and expired:
             question.refused()
         elif error is not None and not (expired and part is not None and part.can_go_on):
             self._fail(chain, error)
         elif part is not None and part.is_read and part in self._cut_unread[:1]:
             self._leave_the_others()
-        elif part is not None and not part.is_dropped and (rest := part.rest()) is not None:
+        elif part is not None and (rest := part.rest()) is not None:
             if error is not None:
                 _log.info("%s The rest is asked for by its time.", error)
             onward = Part(rest, self._reading, part.left, part.pace_ms)
@@ -142,7 +153,7 @@ class Sweeping:
             self._cut_unread[:1] = [onward if part in self._cut_unread[:1] else one for one in self._cut_unread[:1]]
 
     def _leave_the_others(self) -> None:
-        """One went on to the oldest event before anybody knew where the others begin."""
+        """Drops what was begun before anybody knew where it begins: one has read all of it, or nobody will know."""
         for part in self._cut_unread[1:]:
             part.is_dropped = True
         self._open = [part for part in self._open if not part.is_dropped]
@@ -151,7 +162,7 @@ class Sweeping:
     def _fail(self, chain: Chain, error: Exception) -> None:
         if self.error is None:
             self.error = error
-        chain.stop()
+            chain.stop()
 
     # --- who does what next ---
 
@@ -188,8 +199,10 @@ class Sweeping:
         return part.can_be_given or part in self._cut_unread[1:]
 
     def _cut(self) -> None:
-        """Cuts the largest part that can be cut, so that its pieces are about what each chain has to read still."""
-        parts = self._parts_at_work()
+        """Cuts the largest part of those whose size something tells: the server, or a page of it. The pieces are about
+        what each chain has to read still.
+        """
+        parts = [part for part in self._parts_at_work() if part.received or part.left is not None]
         if not parts or self._cut_unread:
             return
         fair = sum(map(self._left, parts)) / self._room()

@@ -162,13 +162,18 @@ class Walking:
         return any(walk.state == FINISHED for walk in self._ledger.walks())
 
     def _leave_other_endpoint(self) -> None:
-        """Cursors of the one are none of the other. What a walk has read, a sweep need not read once more."""
-        for walk in self._ledger.walks():
-            if walk.state != ACTIVE or walk.endpoint == self._endpoint:
+        """Cursors of the one are none of the other. What a walk has read, a sweep need not read once more.
+
+        One that is under way already reads everything: the sidecar was lost that knew on from where.
+        """
+        active = [walk for walk in self._ledger.walks() if walk.state == ACTIVE]
+        is_swept = any(walk.is_sweep and walk.endpoint == self._endpoint for walk in active)
+        for walk in active:
+            if walk.endpoint == self._endpoint:
                 continue
             place = onward(walk, self._ledger.known(walk.walk))
             below = place.after if not walk.is_sweep and walk.until is None else None
-            if self._can_sweep and below is not None and below.timestamp_ms is not None:
+            if self._can_sweep and not is_swept and below is not None and below.timestamp_ms is not None:
                 rest = Walk(str(uuid.uuid4()), None, None, below, walk.head, ACTIVE, self._endpoint, is_sweep=True)
                 self._ledger.branch(walk.walk, f"goes on over the {self._endpoint}", rest)
                 _log.info("the rest of walk %s is read over the %s, by its times", walk.walk[:8], self._endpoint)

@@ -126,10 +126,6 @@ class CursorClocks:
     def __init__(self, *clocks: CursorClock) -> None:
         self._all = clocks
 
-    def add(self, clock: CursorClock) -> None:
-        """From any one thread."""
-        self._all = (*self._all, clock)
-
     def left_s(self) -> float | None:
         return min((left_s for clock in self._all if (left_s := clock.left_s()) is not None), default=None)
 

@@ -10,7 +10,8 @@ Two envelopes occur and both are read:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -61,6 +62,8 @@ class _Page(msgspec.Struct, rename="camel"):
 
 _PAGE = msgspec.json.Decoder(_Page)
 _INTEGER = re.compile(rb"-?[0-9]+")
+_DAY_MS = 86_400_000
+_FAR = 100  # times what a page spans; pages of the live API span 72 minutes
 _MOST_DIGITS = 1000  # Python itself refuses 4,301
 _HIGHEST_TOTAL = 2**63 - 1  # what both ledgers can hold
 
@@ -82,7 +85,7 @@ def read(body: bytes) -> Envelope:
         total=meta.total if type(meta.total) is int and 0 <= meta.total <= _HIGHEST_TOTAL else None,
         request_id=meta.request_id if isinstance(meta.request_id, str) else None,
         first=_position(page.data[0]) if page.data else None,
-        last=_position(page.data[-1]) if page.data else None,
+        last=_end(page.data) if page.data else None,
         cursor_life_s=_life(nested.cursor_expires_in),
     )
 
@@ -151,6 +154,27 @@ def _cursor(value: str | int | None) -> str | None:
 
 def _life(value: Any) -> int | None:
     return value if type(value) is int and value > 0 else None
+
+
+def _end(data: Sequence[msgspec.Raw]) -> Position | None:
+    """Where the last event stands: without its time where that is not below the others', or so far below that it may
+    be none.
+
+    Whoever held it against a time would take for read what was not: without one, the next page will tell.
+    """
+    last = _position(data[-1])
+    newest, near = _times(data[:1]), _times(data[1:-1][-3:])
+    if last is None or last.timestamp_ms is None or not (newest or near):
+        return last
+    above = max(near or newest)
+    far_ms = max(_DAY_MS, _FAR * (newest[0] - above if newest else 0))
+    return last if 0 <= above - last.timestamp_ms <= far_ms else replace(last, timestamp_ms=None)
+
+
+def _times(events: Sequence[msgspec.Raw]) -> list[int]:
+    """Those that can be read."""
+    places = [place for event in events if (place := _position(event)) is not None]
+    return [place.timestamp_ms for place in places if place.timestamp_ms is not None]
 
 
 def _position(event: msgspec.Raw) -> Position | None:

@@ -165,7 +165,7 @@ class PageFetcher:
 
     def _limit_for(self, address: PageAddress) -> int:
         if address.limit is not None:
-            return address.limit
+            return address.limit + self._past_cache  # fewer would not be what was asked for
         return max(1, self._narrowing.limit(self.limit) - self._past_cache)
 
     def _request(self, page: PageId, parameters: Mapping[str, str]) -> Response | None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any
 
-from ..messages import Position, RawPage, TimeBounds
+from ..messages import RawPage, TimeBounds
 from .envelope import NotAPageError, positions
 
 _IN_THE_MIDDLE = 3  # milliseconds that are asked about
-_AT_THE_ENDS = 1  # of the page: events of that millisecond may be on other pages
+_AT_THE_ENDS = 1  # of what is in order: events of that millisecond may be elsewhere, and an odd time is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +56,22 @@ class TimeQuestion:
     limit: int
 
     def read(self, answer: RawPage) -> TimeReading:
-        """What the answer shows. One that fits no reading shows that the parameters are not to be relied on."""
-        since, until = self.bounds.since, self.bounds.until
-        newest, oldest = _time(answer.first), _time(answer.last)
-        if since is None or until is None or newest is None or oldest is None:
+        """What the answer shows. One that fits no reading shows that the parameters are not to be relied on.
+
+        A bound whose events have no readable times, by a fault, is taken for exclusive: that asks for more.
+        """
+        since, until, times = self.bounds.since, self.bounds.until, _times(answer)
+        if since is None or until is None or not times:
             return NOT_HEEDED
+        newest, oldest = times[0], times[-1]
         if newest > until:
             return NOT_HEEDED  # it begins at the newest event, and so tells nothing of `since`
         return TimeReading(None if oldest < since else oldest == since, newest == until)
 
 
 def question_about(page: RawPage) -> TimeQuestion | None:
-    """None where the page has too few different times, or is not newest first."""
-    try:
-        found = [_time(position) for position in positions(page.body)]
-    except NotAPageError:
-        return None
-    times = [time for time in found if time is not None]
-    if any(newer < older for newer, older in pairwise(times)):
-        return None
-    runs = _runs(times)[_AT_THE_ENDS:-_AT_THE_ENDS]
+    """None where the page has too few different times that are newest first."""
+    runs = _runs(_in_order(_times(page)))[_AT_THE_ENDS:-_AT_THE_ENDS]
     if len(runs) < _IN_THE_MIDDLE:
         return None
     place = (len(runs) - _IN_THE_MIDDLE) // 2
@@ -83,10 +79,25 @@ def question_about(page: RawPage) -> TimeQuestion | None:
     return TimeQuestion(TimeBounds(asked[-1][0], asked[0][0]), 1 + sum(events for _, events in asked))
 
 
+def _in_order(times: Iterable[int]) -> list[int]:
+    """The longest stretch that is newest first: a single odd time is at an end of one."""
+    stretches: list[list[int]] = [[]]
+    for time in times:
+        if stretches[-1] and time > stretches[-1][-1]:
+            stretches.append([])
+        stretches[-1].append(time)
+    return max(stretches, key=len)
+
+
 def _runs(times: Iterable[int]) -> list[tuple[int, int]]:
     """Each time with how often it comes."""
     return [(time, len(list(run))) for time, run in groupby(times)]
 
 
-def _time(position: Position | None) -> int | None:
-    return None if position is None else position.timestamp_ms
+def _times(page: RawPage) -> list[int]:
+    """Those that can be read, in the page's order."""
+    try:
+        found = positions(page.body)
+    except NotAPageError:
+        return []
+    return [place.timestamp_ms for place in found if place is not None and place.timestamp_ms is not None]

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import make_dsn
 
+from datasync_ingest.copying import READING_FACT
+from datasync_ingest.ledger import Ledger
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.harness import Database, Ended, Workplace, kill, until
 from tests.servers import password_server
@@ -228,7 +230,11 @@ def test_a_key_that_ends_in_mid_run_ends_the_run_resumably(
 def test_a_moved_api_is_adopted_when_asked_for(scene: Scene) -> None:
     assert scene.run().code == 0
     moved = f"http://localhost:{parse_port(scene.api.url)}"
+    with Ledger.open(scene.workplace.ledger.parent, purpose="a test") as ledger:
+        ledger.keep(**{READING_FACT: {"since_inclusive": True, "until_inclusive": True}})
     assert scene.run("--adopt", API_BASE_URL=moved).code == 0
+    with Ledger.open(scene.workplace.ledger.parent, purpose="a test") as ledger:
+        assert ledger.fact(READING_FACT) is None, "bounds in time may mean something else there"
     assert scene.run(API_BASE_URL=moved).code == 0
 
 

@@ -82,7 +82,7 @@ def server_options(chance: Random, events: int) -> dict[str, Any]:
 def feed_options(chance: Random) -> dict[str, Any]:
     """How the feed is, for the rounds that read it."""
     return {
-        "dashboard-needs": "origin",
+        "dashboard-needs": "",  # a proxy has another origin
         "feed-rate": 0,
         "feed-latency-ms": chance.choice([20, 50, 100]),
         "feed-since": chance.choice(["inclusive", "exclusive", "ignored"]),

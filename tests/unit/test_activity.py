@@ -20,8 +20,7 @@ class Clock:
 def test_counts_are_summed_and_seconds_add_up_to_the_time_that_has_passed() -> None:
     clock = Clock()
     first, second = Activity(clock), Activity(clock)
-    every = Activities(first)
-    every.add(second)
+    every = Activities(first, second)
     first.count("requests")
     second.count("requests")
     second.count("429s")
@@ -72,8 +71,7 @@ def test_of_several_waits_the_one_that_ends_first_is_shown_and_held_is_the_short
 def test_the_first_cursor_to_die_is_told() -> None:
     clock = Clock()
     first, second = (CursorClock(clock=clock, wall=clock) for _ in range(2))
-    every = CursorClocks(first)
-    every.add(second)
+    every = CursorClocks(first, second)
     assert every.left_s() is None
     first.issued("opaque", 0.0, 100)
     second.issued("opaque", 0.0, 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -78,6 +79,24 @@ def test_a_cursor_goes_on_where_a_page_has_read_a_part_of_its_last_millisecond()
     within = page("d", 0, 50, 50, until=50)
     assert [(gap.until, gap.last) for gap in gaps([within], Gap(until=50))] == [(50, within)]
     assert gaps([TOP, LAST], Gap())[0].last == TOP
+
+
+def test_pages_are_one_chain_also_where_the_event_between_them_has_no_usable_id() -> None:
+    upper, lower = replace(TOP, last=None), replace(NEXT, after=None)
+    assert times(gaps([lower, upper, LAST, BELOW], Gap())) == [(None, 60)]
+    assert times(gaps([upper, lower], Gap())) == [(None, 81)]
+    assert times(gaps([upper, replace(lower, page=PageId("other", 1))], Gap())) == [(None, None)]
+    assert times(gaps([upper, replace(lower, page=PageId("a", 2))], Gap())) == [(None, None)]
+
+
+def test_a_page_more_leaves_no_more_to_read() -> None:
+    nowhere = Position(None, "without a time")
+    unplaced = replace(NEXT, after=nowhere)
+    assert times(gaps([LAST], Gap())) == times(gaps([unplaced, LAST], Gap())) == [(81, None), (None, 69)]
+    upper, shared = replace(NEXT, last=nowhere), replace(LAST, after=nowhere)
+    other = replace(BELOW, window=Window("s", None, 85), last=nowhere)
+    assert times(gaps([upper, shared], Gap())) == [(91, None), (None, 69)]
+    assert times(gaps([upper, shared, other], Gap())) == [(91, None), (None, 69)]
 
 
 def test_a_page_without_times_counts_for_nothing() -> None:

@@ -37,6 +37,27 @@ def test_both_envelopes_say_the_same(envelope: dict[str, Any]) -> None:
     assert (found.first, found.last) == (Position(1769541612369, "a"), Position(1769541612367, "c"))
 
 
+@pytest.mark.parametrize(
+    ("stamps", "last"),
+    [
+        ([1_700_000_500_000, 1_700_000_100_000, 3.5], None),
+        ([1_700_000_500_000, None, 3.5], None),
+        ([None, 1_700_000_500_000, 3.5, 3.5], None),
+        ([1_700_000_500_000, 1_700_000_500_000, 1_699_960_000_000], 1_699_960_000_000),
+        ([1_700_000_500_000, 1_690_000_000_000, 1_600_000_000_000], 1_600_000_000_000),
+        ([1_700_000_500_000, 1_700_000_100_000, 1_800_000_000_000], None),
+        ([None, None, 3.5], 3500),
+        ([3.5], 3500),
+    ],
+)
+def test_a_time_that_does_not_go_with_the_others_of_its_page_is_not_where_the_page_ends(
+    stamps: list[Any], last: int | None
+) -> None:
+    data = [{"id": f"e{number}", "timestamp": stamp} for number, stamp in enumerate(stamps)]
+    found = read(json.dumps({"data": data, "hasMore": False}).encode())
+    assert found.last == Position(last, f"e{len(data) - 1}")
+
+
 def test_total_and_request_id_are_read_where_they_are() -> None:
     assert (read(json.dumps(nested()).encode()).total, read(json.dumps(flat()).encode()).total) == (3_000_000, None)
     assert read(json.dumps(nested()).encode()).request_id == "r"

@@ -522,3 +522,15 @@ def test_a_missing_has_more_is_an_error_and_never_the_end() -> None:
     with pytest.raises(EventUnreachableError, match="hasMore"):
         got.extend(follow(from_the_start("all"), server.fetcher))
     assert ids_of(got) == ALL[:20]
+
+
+def test_a_cached_answer_is_no_answer_where_a_fresh_one_with_a_given_limit_is_asked_for() -> None:
+    cached = {1}
+
+    def misbehaves(server: Server, limit: int, page: range, cursor: str | None) -> Response | None:
+        return server.response(200, server.page(page), **{"X-Cache": "HIT"}) if limit in cached else None
+
+    server = Server(misbehaves)
+    address = PageAddress(PageId(WALK, 0), None, None, fresh=True, limit=1)
+    assert server.fetcher.fetch(address).received == 2
+    assert [limit for limit, _ in server.asked] == [1, 2], "another URL, and never for fewer events"

@@ -7,7 +7,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -19,12 +19,14 @@ from datasync_ingest.activity import Activity
 from datasync_ingest.api.time_bounds import TimeReading
 from datasync_ingest.chain import Chain
 from datasync_ingest.coverage import Gap, gaps
-from datasync_ingest.errors import CursorExpiredError
+from datasync_ingest.errors import ApiUnreachableError, CursorExpiredError
 from datasync_ingest.ledger import Walk
 from datasync_ingest.messages import FEED, KnownPage, PageAddress, Position, RawPage, TimeBounds
+from datasync_ingest.part import Part
 from datasync_ingest.plan import ACTIVE, extent_of
 from datasync_ingest.stopping import Interrupted, Wake
 from datasync_ingest.sweeping import Sweeping, UnsweepableError
+from tests.harness import until
 
 SWEEP = Walk("5eeb", until=None, cursor=None, after=None, head=None, state=ACTIVE, endpoint=FEED, is_sweep=True)
 INCLUSIVE = TimeReading(since_inclusive=True, until_inclusive=True)
@@ -119,13 +121,14 @@ class Reader:
         self.totals: list[int] = []
         self.heard: list[int] = []
         self.reading: TimeReading | None = None
+        self.stopped = threading.Event()
         self._chains = chains
         self._sweep = sweep
 
     def read(self, stop_after: int | None = None, lose: Container[int] = ()) -> None:
         """Reads what is left; stops after so many pages, of which those with the numbers in `lose` are not kept."""
         with closing(Wake()) as wake:
-            stopped = threading.Event()
+            self.stopped = stopped = threading.Event()
             sweeping = Sweeping(
                 self._sweep,
                 gaps(self.known, extent_of(self._sweep)),
@@ -139,6 +142,8 @@ class Reader:
             deadline, number = time.monotonic() + PATIENCE_S, 0
             while not sweeping.ended:
                 assert time.monotonic() < deadline
+                if stopped.is_set():
+                    sweeping.halt()
                 sweeping.tend()
                 while sweeping.has_page:
                     page = sweeping.take()
@@ -147,7 +152,6 @@ class Reader:
                     number += 1
                     if number == stop_after:
                         stopped.set()
-                        sweeping.halt()
                 time.sleep(0)
             assert sweeping.wait_for_end(PATIENCE_S)
             if sweeping.error is not None:
@@ -221,12 +225,24 @@ def test_a_server_that_heeds_no_bounds_is_read_by_one_chain() -> None:
         reader.read()
     assert reader.reading == TimeReading(None, None)
     assert len(reader.feed.asked) <= 6
+    with pytest.raises(UnsweepableError):
+        reader.read()
+    assert len(reader.feed.asked) <= 6, "the next run knows, where this one ended before it could act on it"
 
 
 def test_the_head_is_looked_at_once_more_while_the_last_pages_come() -> None:
     reader = Reader(ListedFeed(spread(1000), 50, INCLUSIVE), chains=4)
     reader.read()
     assert reader.heard == [1000]
+
+
+def test_where_the_newest_events_are_far_apart_nothing_before_1970_is_asked_for() -> None:
+    months = [1_700_000_000_000 - number * 30 * 86_400_000 for number in range(100)]
+    feed = ListedFeed([*months, *(months[-1] - number for number in range(3000))], 50, INCLUSIVE)
+    reader = Reader(feed, chains=4)
+    reader.read()
+    assert set(reader.ids) == feed.ids
+    assert all(address.bounds.until is None or address.bounds.until >= 0 for address in feed.asked)
 
 
 def test_a_sweep_of_what_is_new_stops_where_the_older_walk_began() -> None:
@@ -236,6 +252,15 @@ def test_a_sweep_of_what_is_new_stops_where_the_older_walk_began() -> None:
     reader.read()
     assert len(reader.ids) in range(400, 450)
     assert reader.totals[0] == 1000
+
+
+def test_what_is_new_is_not_cut_into_more_parts_than_it_has_pages() -> None:
+    times = spread(10_000)
+    sweep = replace(SWEEP, until=Position(times[-120], "e119"))
+    reader = Reader(ListedFeed(times, 50, INCLUSIVE), chains=8, sweep=sweep)
+    reader.reading = INCLUSIVE
+    reader.read()
+    assert len(reader.feed.asked) <= 4, "the first page tells the total of all events, and not of those"
 
 
 def test_a_sweep_that_goes_on_with_a_walk_reads_what_is_below() -> None:
@@ -279,6 +304,15 @@ def test_whatever_was_lost_when_it_was_stopped_is_read_later(
     assert gaps(reader.known, Gap()) == []
 
 
+def test_gaps_that_are_less_than_a_page_are_not_cut() -> None:
+    reader = Reader(ListedFeed(spread(9_000), 500, INCLUSIVE), chains=8)
+    reader.read(lose={3, 7, 11})
+    left, before = len(gaps(reader.known, Gap())), len(reader.feed.asked)
+    reader.read()
+    assert 1 <= left <= 3
+    assert len(reader.feed.asked) - before <= 2 * left + 1, "each to its end, and one look at the head"
+
+
 def test_cursors_that_die_cost_no_page() -> None:
     times = spread(2000)
     reader = Reader(ListedFeed(times, 50, INCLUSIVE), chains=8)
@@ -296,3 +330,89 @@ def test_a_cursor_that_dies_within_one_millisecond_is_an_error() -> None:
     reader.feed.lives = 0
     with pytest.raises(CursorExpiredError):
         reader.read()
+
+
+class StallingFeed(ListedFeed):
+    """Answers by cursor once what bounds mean is known, or never will be; `asked_about` is called with the question."""
+
+    def __init__(self, events: int = 2000) -> None:
+        super().__init__(spread(events), 50, INCLUSIVE)
+        self.asked_about: Callable[[], object] = lambda: None
+        self._held = threading.Event()
+        self._over = threading.Event()
+
+    def page(self, address: PageAddress) -> RawPage:
+        if address.limit is not None:
+            assert self._held.wait(PATIENCE_S)
+            try:
+                self.asked_about()
+            finally:
+                self._over.set()
+        elif address.cursor is not None:
+            assert self._over.wait(PATIENCE_S)
+        page = super().page(address)
+        if address.bounds.until is not None and address.limit is None:
+            self._held.set()
+        return page
+
+
+def test_a_chain_that_fails_ends_all_while_pages_are_held_back() -> None:
+    feed = StallingFeed()
+    reader = Reader(feed, chains=4)
+
+    def gone() -> None:
+        raise ApiUnreachableError("gone")
+
+    feed.asked_about = gone
+    with pytest.raises(ApiUnreachableError):
+        reader.read()
+    assert reader.known, "what was there is kept"
+
+
+def test_a_stop_ends_all_while_pages_are_held_back() -> None:
+    feed = StallingFeed()
+    reader = Reader(feed, chains=4)
+
+    def stop() -> None:
+        reader.stopped.set()
+        raise Interrupted
+
+    feed.asked_about = stop
+    reader.read()
+    assert len(reader.known) == 1
+
+
+def test_what_becomes_of_a_page_that_nobody_wants_ends_nothing() -> None:
+    feed = ListedFeed(spread(1000), 50, TimeReading(None, None))
+    reader = Reader(feed, chains=4)
+    serve = feed.page
+
+    def page(address: PageAddress) -> RawPage:
+        if address.bounds.until is None or address.limit is not None:
+            return serve(address)
+        until(lambda: reader.reading is not None, what="the answer to the question")
+        raise ApiUnreachableError("gone")
+
+    feed.page = page  # type: ignore[method-assign]
+    with pytest.raises(UnsweepableError):
+        reader.read()
+    assert not reader.stopped.is_set(), "one chain reads everything with the same fetcher"
+
+
+def test_a_part_asks_for_no_less_than_is_meant_while_the_reading_becomes_known() -> None:
+    asked: list[TimeBounds] = []
+
+    class Asking(Part):
+        """Asks whenever something has changed, as its chain's thread may."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name in ("until", "reading") and hasattr(self, "_asked"):
+                asked.append(self.bounds())
+
+    part = Asking(Gap(None, 100), None)
+    part.bounds()
+    part.settle(TimeReading(since_inclusive=False, until_inclusive=False))
+    assert part.until == 99
+    assert len(asked) == 2
+    assert all(bounds.until is not None and bounds.until - 1 >= 99 for bounds in asked)
