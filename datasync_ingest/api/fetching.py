@@ -22,7 +22,7 @@ from .endpoints import Endpoint, parameters_of
 from .narrowing import Narrowing
 from .outcomes import AccessDied, Answered, Fault, Outcome, PageFault, TooLarge, outcome_of
 from .patience import Trouble
-from .reading import envelope_of, is_out_of_range, no_events, page_of, said
+from .reading import envelope_of, is_out_of_range, no_events, open_below, page_of, said
 from .sharing import Shared
 from .telling import Observe, Telling, nobody
 
@@ -145,7 +145,7 @@ class PageFetcher:
         if response is None:
             return None
         if is_out_of_range(address, response):
-            return no_events(address, limit)
+            return self._attempt(wider) if (wider := open_below(address)) else no_events(address, limit)
         outcome = outcome_of(response.status, response.body)
         if outcome is Outcome.PAGE and address.fresh and self._is_stale(response):
             self._past_cache += 1

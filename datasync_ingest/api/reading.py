@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..messages import PageAddress, RawPage, TimeBounds
 from ..redaction import foreign, mask
 from ..settings import Settings
@@ -16,6 +18,13 @@ _NOTHING = b'{"data":[],"pagination":{"hasMore":false},"meta":{"total":0}}'
 def is_out_of_range(address: PageAddress, response: Response) -> bool:
     """Whether an answer says that the data does not reach to the bounds. Behind a page that had events, none does."""
     return response.status == 418 and address.bounds != TimeBounds() and address.cursor is None
+
+
+def open_below(address: PageAddress) -> PageAddress | None:
+    """The same page without `since`, which alone may lie outside of the data; None where it is not one of two."""
+    if address.bounds.since is None or address.bounds.until is None:
+        return None
+    return replace(address, bounds=TimeBounds(until=address.bounds.until))
 
 
 def no_events(address: PageAddress, limit: int) -> RawPage:

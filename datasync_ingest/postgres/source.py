@@ -38,14 +38,12 @@ _UPGRADE = """
     ALTER TABLE ingest_source ALTER COLUMN schema_version SET DEFAULT 2;
     UPDATE ingest_source SET schema_version = 2;
 """
-# A walk that is repeated meets the same unusable events again: what counts is the most that one walk has of each. The
-# chains of a sweep are one walk; as JSON a page tells of its sweep also where an old schema has no such column.
+# A walk that is repeated meets the same unusable events again: what counts is the most that one walk has of each. Each
+# chain of a sweep is a walk here: two may meet the same one, and counted twice it would stand for one that is missing.
 _REJECTED = """
     SELECT coalesce(sum(most), 0)::bigint FROM (
         SELECT max(copies) AS most FROM (
-            SELECT sha256(raw) AS digest, count(*) AS copies
-            FROM rejected_events LEFT JOIN ingested_pages AS page USING (walk, sequence)
-            GROUP BY sha256(raw), coalesce(to_jsonb(page) ->> 'sweep', walk::text)
+            SELECT sha256(raw) AS digest, count(*) AS copies FROM rejected_events GROUP BY sha256(raw), walk
         ) AS in_a_walk GROUP BY digest
     ) AS events
 """

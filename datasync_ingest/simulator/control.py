@@ -9,6 +9,7 @@ from .answers import Answer, Request, json_answer, text_answer
 from .counters import Counters
 from .event_pages import EventPages
 from .fault_plan import damaged_by
+from .listings import feed_text
 from .options import OptionError, changed
 from .world import World
 
@@ -66,9 +67,10 @@ class Control:
         return [self._world.dataset.event(index) + b"\n" for index in self._world.shown]
 
     def _damaged(self) -> Iterator[bytes]:
-        """Every event that was served damaged: its true id, and the text; as that need not be UTF-8, it is read as
-        Latin-1, a character a byte."""
+        """Every event that was served damaged: its true id, and the text, as either endpoint spells it; as that need
+        not be UTF-8, it is read as Latin-1, a character a byte."""
         dataset, seed = self._world.dataset, self._world.options.seed
         for index, damages in sorted(self._pages.damaged.copy()):
-            text = damaged_by(dataset.event(index), damages, seed, index)
-            yield json.dumps({"id": str(dataset.event_id(index)), "text": text.decode("latin-1")}).encode() + b"\n"
+            for spelled in sorted({dataset.event(index), feed_text(dataset, index)}):
+                text = damaged_by(spelled, damages, seed, index)
+                yield json.dumps({"id": str(dataset.event_id(index)), "text": text.decode("latin-1")}).encode() + b"\n"

@@ -67,6 +67,11 @@ class Feed(Events):
         return _ISO_STAMP.sub(lambda _: next(stamps), self._dataset.text(indices))
 
 
+def feed_text(dataset: Dataset, index: int) -> bytes:
+    """One event as the feed spells it."""
+    return Feed(dataset, range(index, index + 1)).text(range(1))
+
+
 class SessionEvents:
     """The events of one session."""
 

@@ -269,6 +269,20 @@ def test_out_of_range_is_an_empty_page_where_a_range_was_asked_for_and_nothing_w
             server.fetcher.fetch(address)
 
 
+def test_what_lies_below_the_data_is_left_out_before_a_range_is_taken_for_empty() -> None:
+    server = Server()
+    parameters: list[Mapping[str, str]] = []
+
+    def get(url: str, asked: Mapping[str, str], headers: Mapping[str, str]) -> Response:
+        parameters.append(asked)
+        return server.response(418) if "since" in asked else Server.get(server, url, asked, headers)
+
+    server.get = get  # type: ignore[method-assign, assignment]
+    page = server.fetcher.fetch(PageAddress(PageId(WALK, 0), None, None, bounds=TimeBounds(1, 5)))
+    assert page.received == 10
+    assert [{"since", "until"} & set(asked) for asked in parameters] == [{"since", "until"}, {"until"}]
+
+
 def test_bounds_stay_with_the_page_when_it_is_made_smaller() -> None:
     server = Server(lambda server, limit, page, cursor: server.response(500) if limit > 2 else None)
     parameters: list[Mapping[str, str]] = []
