@@ -263,7 +263,7 @@ class Sweeping:
     def _answered(self, answer: RawPage) -> None:
         assert self._question is not None, "an answer has a question"
         reading = self._question.read(answer)
-        _log.info("bounds in time, as the API reads them: %s", reading)
+        _log.info("bounds in time, as the API reads them: %s", reading.in_words())
         self._learned(reading)
         self._settle(reading)
 

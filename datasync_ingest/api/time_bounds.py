@@ -30,6 +30,11 @@ class TimeReading:
         """Whether a walk can begin at any time: where only its end is not heeded, its reader sees to that."""
         return self.until_inclusive is not None
 
+    def in_words(self) -> str:
+        """For the log."""
+        words = {True: "inclusive", False: "exclusive", None: "not heeded"}
+        return f"since is {words[self.since_inclusive]}, until {words[self.until_inclusive]}"
+
     def asked(self, since: int | None, until: int | None) -> TimeBounds:
         """The parameters that ask for the events of `since` to `until`, both inclusive (epoch ms; None: open)."""
         return TimeBounds(

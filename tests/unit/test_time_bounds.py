@@ -53,3 +53,8 @@ def test_an_answer_tells_how_bounds_are_read_also_where_an_event_at_its_end_is_o
     question = question_about(page([NOW - number for number in range(7)]))
     assert question is not None
     assert question.read(page(answer)) == reading
+
+
+def test_a_reading_is_told_in_words() -> None:
+    assert TimeReading(since_inclusive=True, until_inclusive=False).in_words() == "since is inclusive, until exclusive"
+    assert NOT_HEEDED.in_words() == "since is not heeded, until not heeded"
