@@ -79,10 +79,9 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         source = enter(_source(served, settings, stop))
         holdings = _reconciled(settings, intent, ledger, source)
         observer = Observers([history, *observers])
-        fetcher = enter(closing(PageFetcher(settings, observe=observer.requested, endpoint=endpoint_of(settings))))
+        fetcher, *siblings = fetchers = enter(_fetchers(settings, observer))
         fetcher.restore(_fetching(ledger, intent))
         key_clock = KeyClock(ledger, key)
-        fetchers = [fetcher, *(enter(closing(fetcher.sibling())) for _ in range(1, _chains(settings)))]
         cursors = CursorClocks(*(one.cursors for one in fetchers))
         activities = Activities(*(one.activity for one in fetchers))
         total = ledger.fact("total")
@@ -113,7 +112,7 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         if ledger.spool.waiting:
             _log.info("%d pages are in the spool: they are written first", ledger.spool.waiting)
         walking = Walking(
-            *(ledger, source, copier, meter, intent.rewalk), endpoint=settings.endpoint, chains=len(fetchers)
+            *(ledger, source, copier, meter, intent.rewalk), endpoint=settings.endpoint, can_sweep=bool(siblings)
         )
         balance = walking.until_balanced()
         ending.exit_code, ending.sentence = balance.verdict()
@@ -149,9 +148,14 @@ def _announced(ending: RunEnding, settings: Settings) -> Iterator[None]:
         )
 
 
-def _chains(settings: Settings) -> int:
-    """Only the feed has bounds in time, by which several chains can read it at once."""
-    return settings.fetch_concurrency if settings.endpoint == FEED else 1
+@contextmanager
+def _fetchers(settings: Settings, observer: Observer) -> Iterator[list[PageFetcher]]:
+    """One for each chain of pages. Only the feed has bounds in time, by which several can read it at once."""
+    chains = settings.fetch_concurrency if settings.endpoint == FEED else 1
+    first = PageFetcher(settings, observe=observer.requested, endpoint=endpoint_of(settings))
+    with ExitStack() as opened:
+        opened.enter_context(closing(first))
+        yield [first, *(opened.enter_context(closing(first.sibling())) for _ in range(1, chains))]
 
 
 def _fetching(ledger: Ledger, intent: Intent) -> Mapping[str, Any] | None:

@@ -11,7 +11,7 @@ from .books import Balance
 from .copying import READING_FACT, Copier
 from .errors import CursorExpiredError
 from .ledger import Ledger, Walk
-from .messages import EVENTS, FEED
+from .messages import EVENTS
 from .meter import Meter
 from .plan import (
     ACTIVE,
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class Walking:
-    """The walks of one run, over one endpoint; as sweeps, where it can be read by `chains` at once."""
+    """The walks of one run, over one endpoint; as sweeps, where it can be read by many chains at once."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Walking:
         rewalk: Rewalk = Rewalk.IF_SHORT,
         *,
         endpoint: str = EVENTS,
-        chains: int = 1,
+        can_sweep: bool = False,
     ) -> None:
         self._ledger = ledger
         self._source = source
@@ -57,7 +57,7 @@ class Walking:
         self._meter = meter
         self._rewalk = rewalk
         self._endpoint = endpoint
-        self._can_sweep = endpoint == FEED and chains > 1 and ledger.fact(READING_FACT) != NOT_HEEDED.as_json()
+        self._can_sweep = can_sweep and ledger.fact(READING_FACT) != NOT_HEEDED.as_json()
         self._so_far = SoFar()
         self._top_ups = 0
         self._is_again = False  # the walk under way is over everything, though nothing new was left
