@@ -34,7 +34,8 @@ def test_what_a_walk_has_left_is_read_once(
     with Ledger.open(tmp_path, purpose="a test") as ledger:
         for walk in walks:
             ledger.begin(walk)
-        Walking(ledger, nothing, nothing, nothing, endpoint=endpoint, can_sweep=endpoint == FEED)._leave_other_endpoint()
+        walking = Walking(ledger, nothing, nothing, nothing, endpoint=endpoint, can_sweep=endpoint == FEED)
+        walking._leave_other_endpoint()
         active = [walk for walk in ledger.walks() if walk.state == ACTIVE]
     assert [walk.after for walk in active] == left
     assert all(walk.endpoint == endpoint for walk in active)
