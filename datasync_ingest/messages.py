@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
+
+K = TypeVar("K", bound="KnownPage")
 
 # The endpoints of the API that serve pages of all events. Each has cursors of its own.
 EVENTS = "events"
@@ -156,6 +158,12 @@ class KnownPage:
     first: Position | None
     last: Position | None
     window: Window | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def of(cls: type[K], page: RawPage, **more: Any) -> K:
+        """What is kept of a page that was fetched; `more` are the fields that only a subclass has."""
+        facts = (page.page, page.cursor, page.next_cursor, page.ends_walk, page.limit, page.received)
+        return cls(*facts, page.after, page.first, page.last, window=page.window, **more)
 
 
 class PageFacts(Protocol):

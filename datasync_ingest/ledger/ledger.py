@@ -152,19 +152,7 @@ class Ledger:
 
     def complete(self, page: RawPage, receipt: Receipt) -> bool:
         """Marks a page whose receipt is here. False: it was marked before, and nothing changed."""
-        completed = CompletedPage(
-            page.page,
-            page.cursor,
-            page.next_cursor,
-            page.ends_walk,
-            page.limit,
-            page.received,
-            page.after,
-            page.first,
-            page.last,
-            receipt.counts,
-            window=page.window,
-        )
+        completed = CompletedPage.of(page, counts=receipt.counts)
         with self._sidecar.atomic() as connection:
             marked = connection.execute(_INSERT_PAGE, page_row(completed)).rowcount == 1
             if marked:

@@ -37,18 +37,7 @@ class ModelDatabase:
                 return Receipt(page.page, 0, counts, True, 0.0, 0.0)
             theirs = min(before.counts.inserted, counts.already_there)
             counts = Counts(len(ids), len(new) + theirs, counts.already_there - theirs)
-        self.committed[page.page] = CompletedPage(
-            page.page,
-            page.cursor,
-            page.next_cursor,
-            page.ends_walk,
-            page.limit,
-            page.received,
-            page.after,
-            page.first,
-            page.last,
-            counts,
-        )
+        self.committed[page.page] = CompletedPage.of(page, counts=counts)
         return Receipt(page.page, 0, counts, False, 0.0, 0.0)
 
     def prepare(self, source: str) -> SourceIdentity:

@@ -63,18 +63,7 @@ class ListedApi:
 
 
 def completed(page: RawPage) -> CompletedPage:
-    return CompletedPage(
-        page.page,
-        page.cursor,
-        page.next_cursor,
-        page.ends_walk,
-        page.limit,
-        page.received,
-        page.after,
-        page.first,
-        page.last,
-        Counts(page.received, page.received),
-    )
+    return CompletedPage.of(page, counts=Counts(page.received, page.received))
 
 
 def ids_of(pages: Sequence[RawPage]) -> list[str]:

@@ -161,26 +161,11 @@ class Reader:
         self.reading = reading
 
     def _keep(self, page: RawPage) -> None:
-        self.known.append(known(page))
+        self.known.append(KnownPage.of(page))
         if page.total is not None:
             self.totals.append(page.total)
         begin = self.feed.positions.index(page.first) if page.first is not None else 0
         self.ids.update(position.event_id for position in self.feed.positions[begin : begin + page.received])
-
-
-def known(page: RawPage) -> KnownPage:
-    return KnownPage(
-        page.page,
-        page.cursor,
-        page.next_cursor,
-        page.ends_walk,
-        page.limit,
-        page.received,
-        page.after,
-        page.first,
-        page.last,
-        window=page.window,
-    )
 
 
 def spread(events: int, span_ms: int = 10_000_000) -> list[int]:
