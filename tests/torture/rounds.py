@@ -60,7 +60,8 @@ def server_options(chance: Random, events: int) -> dict[str, Any]:
         "envelope": chance.choice(["nested", "nested", "flat"]),
         "cursor-style": chance.choice(["plain", "padded", "signed"]),
     }
-    # Where nothing tells a cursor's life, faults of a young one are taken for the server's until 116 s are over.
+    # Where nothing tells a cursor's life, faults of a young one are taken for the server's until 116 s are over, and a
+    # rate that is learned after a 429 may be slower than such a short life.
     untold = told == {"envelope": "flat", "cursor-style": "signed"}
     return {
         **told,
@@ -75,7 +76,7 @@ def server_options(chance: Random, events: int) -> dict[str, Any]:
         "renewed-cursors": chance.choice(["accept", "accept", "accept", "refuse", "misplace"]),
         "grow-per-page": chance.choice([0, 0, 3]),
         **feed_options(chance),
-        **chance.choices([limited, UNLIMITED, WITHOUT_HEADERS], [3, 6, 1])[0],
+        **(UNLIMITED if untold else chance.choices([limited, UNLIMITED, WITHOUT_HEADERS], [3, 6, 1])[0]),
     }
 
 
