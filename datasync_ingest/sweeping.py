@@ -190,7 +190,7 @@ class Sweeping:
             self._ask(chain, TimeBounds(), 1, self._seen, lambda: None)
 
     def _next_part(self) -> Part | None:
-        """The largest that nobody reads; where there is none, half of the largest that somebody does."""
+        """The largest that nobody reads; where there is none, a piece of the largest that somebody does."""
         if not any(map(self._may_begin, self._open)):
             self._cut()
         return max(filter(self._may_begin, self._open), key=self._left, default=None)
