@@ -1,7 +1,7 @@
 """Finds the Python that a command of bin/ needs, sets it up when missing, and becomes the command.
 
 In this order: the running Python, where this version of the package is installed (Docker, pip); else the environment
-beside the sources, `.venv` (environments.py). Python 3.6 must be able to read all of bin/: it then says what it needs.
+beside the sources, `.venv`, or `.venv-dask` for what works on a cluster (environments.py). Python 3.6 must be able to read all of bin/: it then says what it needs.
 """
 
 import errno
@@ -15,6 +15,7 @@ from typing import Iterator  # noqa: UP035 - as in Python 3.6
 from interpreters import SetUpError, require_new_python, require_platform
 
 TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+CLUSTER_COMMANDS = ("scheduler", "worker")
 CONFIGURATION = 2  # exit code, as in datasync_ingest/errors.py, which can't be imported before there is a Python for it
 
 DISK_ADVICE = {
@@ -37,7 +38,8 @@ class Stopped(BaseException):
 def run(command: str) -> None:
     """Becomes `python -m datasync_ingest COMMAND` with this process's arguments; does not return."""
     with _endings():
-        python = sys.executable if _runs_here() else _environment(tools=False)
+        on_cluster = command in CLUSTER_COMMANDS or chooses_dask(sys.argv[1:])
+        python = sys.executable if _runs_here(on_cluster) else _environment(".venv-dask" if on_cluster else ".venv")
         _become(python, "datasync_ingest", command)
 
 
@@ -47,7 +49,18 @@ def run_module(module: str, tools: bool = False) -> None:
     `tools`: in an environment that has tests/requirements.txt, too.
     """
     with _endings():
-        _become(_environment(tools), module)
+        _become(_environment(".venv-test" if tools else ".venv"), module)
+
+
+def chooses_dask(words: "list[str]") -> bool:
+    """Whether a command line says `--pool dask`; of several the last counts, as it does for the command."""
+    chosen = ""
+    for word, following in zip(words, [*words[1:], ""]):
+        if word == "--pool":
+            chosen = following
+        elif word.startswith("--pool="):
+            chosen = word[len("--pool=") :]
+    return chosen == "dask"
 
 
 @contextmanager
@@ -78,15 +91,16 @@ def _stop_by_exception() -> None:
             signal.signal(signum, stop)
 
 
-def _runs_here() -> bool:
-    """Whether the running Python has this version of the package, and all that it needs."""
+def _runs_here(on_cluster: bool) -> bool:
+    """Whether the running Python has this version of the package, and all that it needs; its extra `dask`, too?"""
     from importlib import metadata  # not in Python 3.6
 
     try:
         if metadata.version("datasync_ingest") != _version_of_sources():
             return False
         for requirement in metadata.requires("datasync_ingest") or []:
-            if ";" not in requirement:  # those with a condition are extras
+            condition = requirement.partition(";")[2].strip()  # the extra's name, but for what a run always needs
+            if not condition or (on_cluster and condition == 'extra == "dask"'):
                 metadata.version(re.split(r"[^\w.-]", requirement)[0])
     except metadata.PackageNotFoundError:
         return False
@@ -99,10 +113,10 @@ def _version_of_sources() -> str:
     return str(versions[0])
 
 
-def _environment(tools: bool) -> str:
+def _environment(name: str) -> str:
     from environments import ready_python  # needs a Python and a platform that passed the checks
 
-    return ready_python(TOP, tools, _say)
+    return ready_python(TOP, name, _say)
 
 
 def _become(python: str, module: str, *words: str) -> None:

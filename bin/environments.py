@@ -1,6 +1,7 @@
 """The environment beside the sources: made once, replaced when its requirements change, never changed in place.
 
-Each set of requirements has a folder of its own, `.venv-<python>-<hash>`, and `.venv` is a link to the one in use. So a
+Each set of requirements has a folder of its own, `.venv-<python>-<hash>`, and `.venv` is a link to the one in use. Only
+who works on a cluster has `.venv-dask-...` as well, only who runs the tests `.venv-test-...`. So a
 run that goes on for hours keeps the folder that it started from while a newer command sets up another: an environment
 cannot be moved (its scripts carry its path), and a package replaced below a running program breaks its late imports.
 
@@ -24,11 +25,14 @@ from typing import Callable, Iterator, NamedTuple  # noqa: UP035 - as in Python 
 
 from interpreters import SetUpError, require_venv
 
-PROGRAM = ("requirements.txt",)
-TOOLS = ("requirements.txt", "tests/requirements.txt")
 STAMP = "complete"
 LOCK = ".venv.lock"
-LINK = ".venv"
+PROGRAM = LINK = ".venv"  # what most commands run on
+CLUSTER = ".venv-dask"  # a pool on a cluster, and its workers
+TOOLS = ".venv-test"
+REQUIREMENTS = {PROGRAM: ["requirements.txt"]}
+REQUIREMENTS[CLUSTER] = [*REQUIREMENTS[PROGRAM], "datasync_ingest/pools/requirements.txt"]
+REQUIREMENTS[TOOLS] = [*REQUIREMENTS[CLUSTER], "tests/requirements.txt"]
 LAYOUT = "1"  # part of the hash: raised when this file makes environments that differ from those it made before
 LINES_OF_PIP = 8  # shown of a failed pip; its last lines hold the reason
 
@@ -88,13 +92,13 @@ class Environment(NamedTuple):
         return f"{self.key}\n{os.path.realpath(self.python)}\n"
 
 
-def ready_python(top: str, tools: bool, say: "Callable[[str], None]") -> str:
+def ready_python(top: str, name: str, say: "Callable[[str], None]") -> str:
     """The Python of a complete environment, made when missing; from here to its end this process keeps it from removal.
 
-    `tools`: with what the tests need. Says one line before it makes one or waits for another command that does.
+    `name` is one of REQUIREMENTS. Says one line before it makes one or waits for another command that does.
     Raises SetUpError and OSError.
     """
-    environment = _described(top, tools)
+    environment = _described(top, name)
     if not _leased(environment):
         with _making(environment, say) as lock:
             if not _leased(environment):  # the command that we waited for has not made it
@@ -105,10 +109,9 @@ def ready_python(top: str, tools: bool, say: "Callable[[str], None]") -> str:
     return environment.python
 
 
-def _described(top: str, tools: bool) -> Environment:
+def _described(top: str, name: str) -> Environment:
     """The hash also covers the folder, which an environment cannot leave, and the platform: several can share one."""
-    name, files = (".venv-test", TOOLS) if tools else (LINK, PROGRAM)
-    requirements = tuple(os.path.join(top, file) for file in files)
+    requirements = tuple(os.path.join(top, file) for file in REQUIREMENTS[name])
     content = hashlib.sha256("\n".join((LAYOUT, ascii(top), sysconfig.get_platform())).encode())
     for path in requirements:
         with open(path, "rb") as text:

@@ -18,7 +18,11 @@ from datasync_ingest.settings import setting_fields
 from tests.harness import TOP
 from tests.isolation import SECRETS_AND_DATABASES, without_user_settings
 
-FILES = ("requirements.txt", "tests/requirements.txt")
+PROGRAM, CLUSTER, TESTS = FILES = (
+    "requirements.txt",
+    "datasync_ingest/pools/requirements.txt",
+    "tests/requirements.txt",
+)
 LIBPQ = {"PGHOST", "PGDATABASE", "PGSERVICE"}
 
 
@@ -50,14 +54,26 @@ def require_inside(ranges: str, pinned: Mapping[str, str]) -> None:
 
 def test_the_pins_lie_inside_the_ranges() -> None:
     config = setup_cfg()
-    require_inside(config["options"]["install_requires"], pins(FILES[0]))
-    require_inside(config["options.extras_require"]["test"], {**pins(FILES[0]), **pins(FILES[1])})
+    pinned: dict[str, str] = {}
+    for name, ranges in [
+        (PROGRAM, config["options"]["install_requires"]),
+        (CLUSTER, config["options.extras_require"]["dask"]),
+        (TESTS, config["options.extras_require"]["test"]),
+    ]:
+        pinned.update(pins(name))
+        require_inside(ranges, pinned)
+
+
+def test_no_distribution_is_pinned_twice() -> None:
+    names = [distribution for name in FILES for distribution in pins(name)]
+    assert sorted(set(names)) == sorted(names)
 
 
 def test_every_requirement_has_a_range_and_its_reason_with_the_licence_above_it() -> None:
     text = (TOP / "setup.cfg").read_text(encoding="utf-8")
     lines = text.split("install_requires =\n")[1].split("\n\n")[0].splitlines()
-    assert len(lines) >= 2
+    lines += text.split("\ndask =\n")[1].split("\ntest =")[0].splitlines()
+    assert len(lines) >= 4
     for reason, requirement in zip(lines[::2], lines[1::2], strict=True):
         assert re.fullmatch(r"    # .{20,}; [A-Z][\w.-]+( (and|with) [\w ]+)?", reason), reason
         assert {one.operator for one in Requirement(requirement.strip()).specifier} == {">=", "<"}, requirement
@@ -65,7 +81,9 @@ def test_every_requirement_has_a_range_and_its_reason_with_the_licence_above_it(
 
 @pytest.mark.parametrize("name", FILES)
 def test_everything_that_a_pinned_distribution_needs_is_pinned_too(name: str) -> None:
-    pinned = {**pins(FILES[0]), **(pins(name))}
+    pinned = {
+        distribution: version for file in FILES[: FILES.index(name) + 1] for distribution, version in pins(file).items()
+    }
     for distribution in pins(name):
         try:
             needed = metadata.requires(distribution) or []
