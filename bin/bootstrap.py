@@ -1,7 +1,8 @@
 """Finds the Python that a command of bin/ needs, sets it up when missing, and becomes the command.
 
 In this order: the running Python, where this version of the package is installed (Docker, pip); else the environment
-beside the sources, `.venv`, or `.venv-dask` for what works on a cluster (environments.py). Python 3.6 must be able to read all of bin/: it then says what it needs.
+beside the sources, `.venv`, or `.venv-dask` for what works on a cluster (environments.py). Python 3.6 must be able to
+read all of bin/: it then says what it needs.
 """
 
 import errno
@@ -55,7 +56,7 @@ def run_module(module: str, tools: bool = False) -> None:
 def chooses_dask(words: "list[str]") -> bool:
     """Whether a command line says `--pool dask`; of several the last counts, as it does for the command."""
     chosen = ""
-    for word, following in zip(words, [*words[1:], ""]):
+    for word, following in zip(words, words[1:] + [""]):  # noqa: B905, RUF005 - as in Python 3.6
         if word == "--pool":
             chosen = following
         elif word.startswith("--pool="):
