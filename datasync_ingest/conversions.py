@@ -63,6 +63,14 @@ def host(text: str) -> str:
     return text.strip()
 
 
+def scheduler_address(text: str) -> str:
+    """`tcp://HOST:PORT` or `tls://HOST:PORT`; without a scheme it is tcp, without a port Dask's own, 8786."""
+    match = re.fullmatch(r"\s*(?:(tcp|tls)://)?(\[[0-9A-Fa-f:.]+\]|[^\s:/@?#\[\]]+)(?::(\d{1,5}))?\s*", text)
+    if match is None or not 0 < int(match[3] or 8786) < 65_536:
+        raise ValueError("is not the address of a Dask scheduler, such as tcp://10.0.0.1:8786")
+    return f"{match[1] or 'tcp'}://{match[2]}:{match[3] or 8786}"
+
+
 def url_path(text: str) -> str:
     """A path on the API's own host, to which a secret may go."""
     if not is_own_path(text.strip()):

@@ -133,6 +133,10 @@ class WorkerDiedError(IncompleteError):
     """Raised when a worker process died or hung without having been told to stop."""
 
 
+class SchedulerAwayError(IncompleteError):
+    """Raised when no Dask scheduler answered for as long as we are willing to wait."""
+
+
 class WorkerFailedError(IncompleteError):
     """Raised when a worker met an error that has no name, which is a bug; its traceback is kept."""
 

@@ -23,8 +23,8 @@ from .messages import EVENTS, FEED
 _SHORTEST_MASKED = 4
 
 
-def _setting(variable: str, help: str, *, default: Any, convert: Callable[[str], Any]) -> Any:
-    metadata = {"variable": variable, "help": help, "convert": convert, "shown_default": default}
+def _setting(variable: str, help: str, *, default: Any, convert: Callable[[str], Any], flag: str | None = None) -> Any:
+    metadata = {"variable": variable, "help": help, "convert": convert, "shown_default": default, "flag": flag}
     return field(default=None if callable(default) else default, metadata=metadata)
 
 
@@ -85,6 +85,13 @@ class Settings:
         "parser/writer processes; the queue holds 2 pages for each",
         default=_workers,
         convert=conversions.count(1, 64),
+    )
+    scheduler: str | None = _setting(
+        "DASK_SCHEDULER_ADDRESS",
+        "the scheduler of the Dask cluster for bin/worker and --pool dask, such as tcp://10.0.0.1:8786",
+        default=None,
+        convert=conversions.optional(conversions.scheduler_address),
+        flag="--scheduler",
     )
     batch_size: int = _setting("BATCH_SIZE", "events per request", default=5000, convert=conversions.count(1, 100_000))
     rate_limit_buffer: int = _setting(
@@ -187,8 +194,8 @@ def setting_fields() -> list[dataclasses.Field[Any]]:
 
 
 def flag_of(entry: dataclasses.Field[Any]) -> str:
-    """`BATCH_SIZE` is `--batch-size`."""
-    return "--" + str(entry.metadata["variable"]).lower().replace("_", "-")
+    """`BATCH_SIZE` is `--batch-size`, unless the setting says otherwise."""
+    return entry.metadata["flag"] or "--" + str(entry.metadata["variable"]).lower().replace("_", "-")
 
 
 def load(flags: Mapping[str, str | None], *, demo: bool = False, directory: Path | None = None) -> Settings:
@@ -217,6 +224,21 @@ def load(flags: Mapping[str, str | None], *, demo: bool = False, directory: Path
         ca_bundle=environment.get("REQUESTS_CA_BUNDLE") or environment.get("SSL_CERT_FILE") or None,
         **values,
     )
+
+
+def hand_down(database: Secret, others: Mapping[str, str]) -> None:
+    """Names the database to the processes that this one starts, by their environment; the key they do not get.
+
+    Of the `others` those variables that the user has not set.
+    """
+    os.environ.update({**others, **os.environ, "DATABASE_URL": database.reveal()})
+    for name in credentials.API_SECRETS:
+        os.environ.pop(name, None)
+
+
+def handed_down() -> Secret | None:
+    """The database that this process's environment names; None where it names none."""
+    return credentials.database({name: text for name, text in os.environ.items() if text})
 
 
 def forget_libpq_environment() -> None:
