@@ -63,6 +63,14 @@ def host(text: str) -> str:
     return text.strip()
 
 
+def scheduler_address(text: str) -> str:
+    """`tcp://host:8786`, the scheme written or not."""
+    found = re.fullmatch(r"(?:(tcp|tls|ws|wss|ucx)://)?(\[[\da-fA-F:.%]+\]|[^\s/@?#:\[\]]+):(\d{1,5})/?", text.strip())
+    if found is None or int(found[3]) > 65_535:
+        raise ValueError("is not the address of a Dask scheduler, such as tcp://host:8786")
+    return f"{found[1] or 'tcp'}://{found[2]}:{found[3]}"
+
+
 def url_path(text: str) -> str:
     """A path on the API's own host, to which a secret may go."""
     if not is_own_path(text.strip()):

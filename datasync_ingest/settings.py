@@ -23,8 +23,11 @@ from .messages import EVENTS, FEED
 _SHORTEST_MASKED = 4
 
 
-def _setting(variable: str, help: str, *, default: Any, convert: Callable[[str], Any]) -> Any:
-    metadata = {"variable": variable, "help": help, "convert": convert, "shown_default": default}
+def _setting(
+    variable: str, help: str, *, default: Any, convert: Callable[[str], Any], flag: str | None = None
+) -> Any:
+    flag = flag or "--" + variable.lower().replace("_", "-")
+    metadata = {"variable": variable, "help": help, "convert": convert, "shown_default": default, "flag": flag}
     return field(default=None if callable(default) else default, metadata=metadata)
 
 
@@ -85,6 +88,13 @@ class Settings:
         "parser/writer processes; the queue holds 2 pages for each",
         default=_workers,
         convert=conversions.count(1, 64),
+    )
+    scheduler: str | None = _setting(
+        "DASK_SCHEDULER_ADDRESS",
+        "the Dask scheduler whose workers take the pages, with --pool dask",
+        default=None,
+        convert=conversions.optional(conversions.scheduler_address),
+        flag="--scheduler",
     )
     batch_size: int = _setting("BATCH_SIZE", "events per request", default=5000, convert=conversions.count(1, 100_000))
     rate_limit_buffer: int = _setting(
@@ -187,8 +197,8 @@ def setting_fields() -> list[dataclasses.Field[Any]]:
 
 
 def flag_of(entry: dataclasses.Field[Any]) -> str:
-    """`BATCH_SIZE` is `--batch-size`."""
-    return "--" + str(entry.metadata["variable"]).lower().replace("_", "-")
+    """`BATCH_SIZE` is `--batch-size`, unless it says otherwise."""
+    return str(entry.metadata["flag"])
 
 
 def load(flags: Mapping[str, str | None], *, demo: bool = False, directory: Path | None = None) -> Settings:
@@ -217,6 +227,11 @@ def load(flags: Mapping[str, str | None], *, demo: bool = False, directory: Path
         ca_bundle=environment.get("REQUESTS_CA_BUNDLE") or environment.get("SSL_CERT_FILE") or None,
         **values,
     )
+
+
+def named_database() -> Secret | None:
+    """The database that this process's environment names, for a worker that gets no settings; `.env` is not read."""
+    return credentials.database({name: text for name, text in os.environ.items() if text})
 
 
 def forget_libpq_environment() -> None:
