@@ -18,7 +18,7 @@ from .errors import ConfigurationError, IngestError, StoppedError, WorkerFailedE
 from .feeding import Feeder
 from .ledger import Ledger, Walk
 from .log_lines import about, note
-from .messages import Failure, Poisoned, RawPage, Receipt, Waiting, WorkerMessage
+from .messages import Failure, Poisoned, RawPage, Receipt, Unstaffed, Waiting, WorkerMessage
 from .meter import Meter
 from .observing import NOBODY, Observer
 from .plan import FINISHED, Plan, extent_of
@@ -200,7 +200,8 @@ class Copier:
             self._show()
 
     def _show(self) -> None:
-        snapshot = self._meter.snapshot(self._pool.pages, self._feeder.waiting, self._pool.workers)
+        pool = self._pool
+        snapshot = self._meter.snapshot(pool.pages, self._feeder.waiting, pool.workers, pool.pids)
         self._display.show(snapshot)
         self._observer.shown(snapshot)
         self._remember(settled=False)
@@ -231,6 +232,10 @@ class Copier:
                 _log.warning("page %s: %s", message.page, message.cause)
             self._meter.database_trouble = message.cause
             self._in_trouble()
+        elif isinstance(message, Unstaffed):
+            if message.cause:
+                _log.warning("%s", message.cause)
+            self._meter.pool_trouble = message.cause
         elif isinstance(message, Poisoned):
             self._set_aside(message)
         elif isinstance(message, Failure):

@@ -50,6 +50,10 @@ class DiskFullError(ConfigurationError):
     """Raised when a file of ours cannot grow: the sidecar, the export or the embedded database."""
 
 
+class WorkerRefusedError(ConfigurationError):
+    """Raised when a worker of a cluster is not for this run: another version, another database, or no package."""
+
+
 # --- 3: the API ---
 
 
@@ -133,8 +137,16 @@ class WorkerDiedError(IncompleteError):
     """Raised when a worker process died or hung without having been told to stop."""
 
 
-class SchedulerAwayError(IncompleteError):
-    """Raised when no Dask scheduler answered for as long as we are willing to wait."""
+class ClusterError(IncompleteError):
+    """Raised when the cluster ended the run; what was committed stays, and the same command goes on from there."""
+
+
+class SchedulerLostError(ClusterError):
+    """Raised when the cluster's scheduler does not answer, or is another one than before."""
+
+
+class NoWorkerError(ClusterError):
+    """Raised when the cluster had no worker for this program for as long as we are willing to wait."""
 
 
 class WorkerFailedError(IncompleteError):

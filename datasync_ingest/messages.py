@@ -266,7 +266,15 @@ class Poisoned:
     how: str
 
 
-WorkerMessage = Started | Receipt | Waiting | Failure | Poisoned
+@dataclass(frozen=True, slots=True)
+class Unstaffed:
+    """The pool has nobody to give a page to, and says why and what to do (`cause`); empty: it has somebody again."""
+
+    cause: str
+    page: PageId | None = None
+
+
+WorkerMessage = Started | Receipt | Waiting | Failure | Poisoned | Unstaffed
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ class Meter:
         self.counts = Counts()
         self.pages = 0
         self.database_trouble = ""
+        self.pool_trouble = ""
 
     def walk_begins(self, behind: int, *, top_up: bool) -> None:
         """A walk begins that already has `behind` events behind it; how long a top-up is nobody knows."""
@@ -84,7 +85,7 @@ class Meter:
         self.pages += 1
         self.database_trouble = ""
 
-    def snapshot(self, queued: int, spooled: int, workers: tuple[int, ...] = ()) -> Snapshot:
+    def snapshot(self, queued: int, spooled: int, workers: int = 0, pids: tuple[int, ...] = ()) -> Snapshot:
         """How things stand. Warns, once, when the key will not live as long as the rest takes."""
         left_s, key_left_s = self._left_s(), self._key_clock.left_s()
         if left_s is not None and key_left_s is not None and left_s > key_left_s and not self._warned:
@@ -111,6 +112,7 @@ class Meter:
             doing="" if (doing := self._activity.doing) is None else doing.cause,
             cursor_left_s=None if self._cursors is None else self._cursors.left_s(),
             workers=workers,
+            pids=pids,
         )
 
     def summary(self, balance: Balance, *, demo: bool) -> Summary:
@@ -148,8 +150,8 @@ class Meter:
         return max(by_limit_s, events / rate) if rate > 0 else None
 
     def _waiting(self) -> str:
-        if self.database_trouble:
-            return self.database_trouble
+        if trouble := self.pool_trouble or self.database_trouble:
+            return trouble
         doing = self._activity.doing
         if doing is None:
             return ""

@@ -29,8 +29,8 @@ class Snapshot:
 
     `committed` counts events in the table, `initial` those that were there when the run began; `rate` is events
     received a second; `waiting` says what holds the run, empty when nothing does. `seconds`: where the walk's time
-    went, by cause; `doing`: the cause that holds it now. `cursor_left_s`: until the newest cursor dies. `workers`: the
-    process ids of those that live.
+    went, by cause; `doing`: the cause that holds it now. `cursor_left_s`: until the newest cursor dies. `workers`: how
+    many live; `pids`: their process ids, as far as they are processes of this machine.
     """
 
     committed: int
@@ -48,7 +48,8 @@ class Snapshot:
     seconds: Mapping[str, float] = field(default_factory=dict)
     doing: str = ""
     cursor_left_s: float | None = None
-    workers: tuple[int, ...] = ()
+    workers: int = 0
+    pids: tuple[int, ...] = ()
 
     def standing(self) -> str:
         """Half a sentence for the one who stops a run."""

@@ -15,11 +15,11 @@ from distributed import Nanny
 from distributed.core import Status
 
 from ..errors import StoppedError
+from ..pools.dask_worker import RESOURCE
 from ..stopping import SIGNALS
 from .member import FINISH, Member
 from .scheduler import Scheduler
 
-RESOURCE = "datasync_ingest"  # of which each worker has 1, so that other programs' tasks and ours do not mix
 _REGISTER_S = 60  # for a worker process to start and to be known to the scheduler
 _END_S = 4.0  # for an idle worker process to end before it is killed
 _PAUSE_S = 1.0  # between two attempts to start a worker while the scheduler answers
@@ -87,13 +87,21 @@ class Keeper:
         keeping = asyncio.gather(*(self._keep(number) for number in range(self._kept.workers)))
         if not await self._unless(self._stop, keeping):
             _log.info("stopping: pages under way are finished first, for at most %.0f s", self._kept.grace_s)
-        if not await self._unless(self._urgent, self._leave()):
+        in_order = await self._unless(self._urgent, self._leave())
+        if not in_order:
             for child in multiprocessing.active_children():
                 child.kill()
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
         if self._signums:
-            name = signal.Signals(self._signums[0]).name
-            raise StoppedError(self._signums[0], f"Stopped by {name}: the workers have left.", hint="")
-        _log.info("every worker was retired by the scheduler")
+            raise self._stopped(in_order)
+        _log.info("the scheduler has retired every worker")
+
+    def _stopped(self, in_order: bool) -> StoppedError:
+        name = signal.Signals(self._signums[0]).name
+        how = "the workers have left" if in_order else "pages under way were given up, the run gives them to others"
+        return StoppedError(self._signums[0], f"Stopped by {name}: {how}.", hint="")
 
     def _received(self, signum: int) -> None:
         (self._urgent if self._signums else self._stop).set()
@@ -153,11 +161,17 @@ class Keeper:
         nannies = [nanny for nanny in self._nannies.values() if nanny.status == Status.running and nanny.worker_address]
         await asyncio.gather(*(self._finished(nanny) for nanny in nannies))
         with suppress(OSError, asyncio.TimeoutError):
-            await self._scheduler.forget([nanny.worker_address for nanny in nannies if nanny.worker_address])
-        await asyncio.gather(*(nanny.close(timeout=_END_S, reason="bin/worker stops") for nanny in nannies))
+            await self._scheduler.retire([nanny.worker_address for nanny in nannies if nanny.worker_address])
+        await asyncio.gather(*(self._ended(nanny) for nanny in nannies))
+
+    async def _ended(self, nanny: TellingNanny) -> None:
+        """The scheduler has told the worker to go, which takes its nanny along; who does not is ended."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(nanny.finished(), _END_S)  # type: ignore[no-untyped-call]
+        await nanny.close(timeout=_END_S, reason="bin/worker stops")
 
     async def _finished(self, nanny: TellingNanny) -> None:
         grace_s = self._kept.grace_s
         with suppress(OSError, asyncio.TimeoutError):
             async with nanny.rpc(nanny.worker_address) as worker:
-                await asyncio.wait_for(getattr(worker, FINISH)(grace_s=grace_s), grace_s + 1)
+                await asyncio.wait_for(getattr(worker, FINISH)(grace_s=grace_s), grace_s + 2)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 QUIET = {"DASK_LOGGING__DISTRIBUTED": "warning"}  # the environment of a worker process that has not met `Member` yet
 _SPEAKERS = ("distributed", "tornado", "asyncio")
+_GIVEN_UP = "Async instruction for "  # of a page that nobody wants any more; the worker goes on
 _DEATH = re.compile(r"Worker process \d+ (was killed|exited)")  # distributed.nanny says it as information
 
 
@@ -44,8 +45,10 @@ class _Worth(logging.Filter):
         self._debug = debug
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno >= logging.WARNING or self._debug:
+        if self._debug:
             return True
+        if record.levelno >= logging.WARNING:
+            return not record.getMessage().startswith(_GIVEN_UP)
         return record.name == "distributed.nanny" and _DEATH.search(record.getMessage()) is not None
 
 

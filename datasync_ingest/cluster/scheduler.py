@@ -14,7 +14,7 @@ from distributed.comm.core import FatalCommClosedError
 from distributed.core import rpc
 from distributed.security import Security
 
-from ..errors import ConfigurationError, SchedulerAwayError
+from ..errors import ConfigurationError, SchedulerLostError
 from ..units import show_seconds
 
 _ANSWER_S = 10.0  # for a connection and three short answers
@@ -50,7 +50,7 @@ class Scheduler:
     async def wait(self) -> None:
         """Returns as soon as it answers, and says what it waits for.
 
-        Raises SchedulerAwayError after the patience; ConfigurationError at once where waiting cannot help.
+        Raises SchedulerLostError after the patience; ConfigurationError at once where waiting cannot help.
         """
         async with self._asking:
             began = said = self._clock()
@@ -58,7 +58,7 @@ class Scheduler:
             while (cause := await self._refusal()) is not None:
                 now = self._clock()
                 if now - began >= self._patience_s:
-                    raise SchedulerAwayError(
+                    raise SchedulerLostError(
                         f"No Dask scheduler has answered at {self.address} for {show_seconds(now - began)}: {cause}.",
                         hint="Start it with bin/scheduler (or dask scheduler), or name another one with --scheduler.",
                     )
@@ -68,10 +68,10 @@ class Scheduler:
                 await self._sleep(pause_s)
                 pause_s = min(_LONGEST_WAIT_S, 2 * pause_s)
 
-    async def forget(self, workers: list[str]) -> None:
-        """Takes these out, by address; what they had not begun, others get. Raises OSError, asyncio.TimeoutError."""
+    async def retire(self, workers: list[str]) -> None:
+        """Tells these to go, by address; what they had not begun, others get. Raises OSError, asyncio.TimeoutError."""
         if workers:
-            await asyncio.wait_for(self._call("retire_workers", workers=workers, close_workers=False), _ANSWER_S)
+            await asyncio.wait_for(self._call("retire_workers", workers=workers), _ANSWER_S)
 
     async def _refusal(self) -> str | None:
         """Why it does not answer for now; None where it does."""

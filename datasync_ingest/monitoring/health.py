@@ -52,18 +52,19 @@ class Pulse:
         snapshot = self._snapshot
         if snapshot is None:
             return False, {"healthy": False, "reason": "the run is starting"}
-        at_work = sum(map(self._at_work, snapshot.workers))
+        # Of those elsewhere the cluster says who lives.
+        at_work = sum(map(self._at_work, snapshot.pids)) if snapshot.pids else snapshot.workers
         progress_s = max(0.0, self._clock() - (self._committed_at if snapshot.queued else self._fetched_at))
         what = "committed" if snapshot.queued else "fetched"
         reason = ""
         if at_work == 0:
-            reason = f"none of {len(snapshot.workers)} workers is at work"
+            reason = f"none of {snapshot.workers} workers is at work"
         elif progress_s > FRESH_S:
             reason = f"no page was {what} for {progress_s:.0f} s"
         return not reason, {
             "healthy": not reason,
             "reason": reason,
-            "workers": len(snapshot.workers),
+            "workers": snapshot.workers,
             "workers_at_work": at_work,
             "last_progress_s": round(progress_s, 3),
             "waiting": snapshot.waiting,

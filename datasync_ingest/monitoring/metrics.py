@@ -128,7 +128,7 @@ class _Standing(Collector):
         yield "queue_pages", "Fetched pages that workers have and have not committed yet.", snapshot.queued
         if self._end is not None:
             return  # a file stays as it is, and what follows goes on
-        yield "workers", "Worker processes that live.", len(snapshot.workers)
+        yield "workers", "Workers that live.", snapshot.workers
         yield "rate_limit_remaining_requests", "Requests left in the rate-limit window.", snapshot.requests_left
         yield "cursor_remaining_seconds", "Until the newest cursor dies.", _less(snapshot.cursor_left_s, age_s)
         yield "key_remaining_seconds", "Until the API key dies.", _less(snapshot.key_left_s, age_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..messages import RawPage, WorkerMessage
@@ -23,11 +24,15 @@ class Pool(Protocol):
         """How many pages are in the pool: put, and neither done (a receipt, a failure) nor taken out (poisoned)."""
 
     @property
-    def workers(self) -> tuple[int, ...]:
-        """The process ids of the workers that live, stopped ones too; a pool without processes has this one's."""
+    def workers(self) -> int:
+        """How many workers live, stopped ones too."""
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Their process ids, where they are processes of this machine; a pool without processes has this one's."""
 
     def start(self) -> None:
-        """Starts the workers. Once."""
+        """Starts the workers, or finds them. Once. Raises WorkerDiedError, ClusterError."""
 
     def put(self, page: RawPage) -> None:
         """Hands a page over; never blocks. The pool keeps it until its receipt. Raises ValueError without room."""
@@ -36,8 +41,8 @@ class Pool(Protocol):
         """What the workers said, in order; waits up to `timeout_s` for the first word, or until the file descriptor
         `wake` is readable. A page's Receipt, Failure or Poisoned makes room.
 
-        Workers that die or hang are replaced in here, their pages worked off by others. Raises WorkerDiedError where
-        that leads nowhere; `stop` then still returns what was said.
+        Workers that die or hang are replaced in here, their pages worked off by others. Raises WorkerDiedError or
+        ClusterError where that leads nowhere; `stop` then still returns what was said.
         """
 
     def stop(self, grace_s: float) -> list[WorkerMessage]:
@@ -47,7 +52,35 @@ class Pool(Protocol):
         """
 
 
-MakePool = Callable[[WorkerOptions, int], Pool]
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """What a pool may need beside what its workers do; each takes what concerns it.
 
-POOLS: dict[str, MakePool] = {"processes": ProcessPool, "inline": InlinePool}
+    `workers`: how many to start. `scheduler`: where a cluster's is. `database_id`: of the schema that the pages go to,
+    for workers that find their way to it themselves.
+    """
+
+    workers: int
+    scheduler: str | None = None
+    database_id: str = ""
+
+
+def _processes(options: WorkerOptions, place: PoolOptions) -> Pool:
+    return ProcessPool(options, place.workers)
+
+
+def _inline(options: WorkerOptions, place: PoolOptions) -> Pool:
+    del place
+    return InlinePool(options)
+
+
+def _dask(options: WorkerOptions, place: PoolOptions) -> Pool:
+    from .dask import DaskPool  # what it needs is an extra, and takes 0.5 s to load
+
+    return DaskPool(options, scheduler=place.scheduler or "", database_id=place.database_id)
+
+
+MakePool = Callable[[WorkerOptions, PoolOptions], Pool]
+
+POOLS: dict[str, MakePool] = {"processes": _processes, "inline": _inline, "dask": _dask}
 DEFAULT_POOL = "processes"

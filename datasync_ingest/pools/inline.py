@@ -29,7 +29,11 @@ class InlinePool:
         return len(self._pages)
 
     @property
-    def workers(self) -> tuple[int, ...]:
+    def workers(self) -> int:
+        return 1
+
+    @property
+    def pids(self) -> tuple[int, ...]:
         return (os.getpid(),)
 
     def start(self) -> None:

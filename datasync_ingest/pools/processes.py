@@ -57,7 +57,11 @@ class ProcessPool:
         return len(self._unreceipted)
 
     @property
-    def workers(self) -> tuple[int, ...]:
+    def workers(self) -> int:
+        return len(self.pids)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
         return () if self._crew is None else self._crew.pids
 
     def start(self) -> None:

@@ -65,6 +65,37 @@ class Holdings:
     rejected: int
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a connection leads to: `where` it is, without a secret, and the id of the schema there, if it has one."""
+
+    where: str
+    database_id: str | None
+
+    @property
+    def described(self) -> str:
+        return "was not made by this program" if self.database_id is None else f"has the database id {self.database_id}"
+
+
+def database_id(conninfo: str, *, patience_s: float, waiting: Callable[[str], None]) -> Found:
+    """Asks once. Raises as `connect_patiently`, and what PostgreSQL's errors are named."""
+    connection = connect_patiently(conninfo, application_name="datasync_ingest", patience_s=patience_s, waiting=waiting)
+    try:
+        info = connection.info
+        where = f"{info.dbname!r} at {info.host}:{info.port}"
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass('ingest_source') IS NOT NULL")
+            if not _value(cursor):
+                return Found(where, None)
+            cursor.execute("SELECT database_id::text FROM ingest_source")
+            row = cursor.fetchone()
+            return Found(where, None if row is None else str(row[0]))
+    except psycopg2.Error as error:
+        raise named(error) from error
+    finally:
+        connection.close()
+
+
 class Waits(Protocol):
     """Whoever calls a function that may block for long, and returns its result."""
 
