@@ -16,7 +16,6 @@ from typing import Iterator  # noqa: UP035 - as in Python 3.6
 from interpreters import SetUpError, require_new_python, require_platform
 
 TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-CLUSTER_COMMANDS = ("scheduler", "worker")
 CONFIGURATION = 2  # exit code, as in datasync_ingest/errors.py, which can't be imported before there is a Python for it
 
 DISK_ADVICE = {
@@ -39,9 +38,13 @@ class Stopped(BaseException):
 def run(command: str) -> None:
     """Becomes `python -m datasync_ingest COMMAND` with this process's arguments; does not return."""
     with _endings():
-        on_cluster = command in CLUSTER_COMMANDS or chooses_dask(sys.argv[1:])
-        python = sys.executable if _runs_here(on_cluster) else _environment(".venv-dask" if on_cluster else ".venv")
-        _become(python, "datasync_ingest", command)
+        _become(_python(command == "worker" or chooses_dask(sys.argv[1:])), "datasync_ingest", command)
+
+
+def run_scheduler() -> None:
+    """Becomes `dask scheduler` with this process's arguments; does not return."""
+    with _endings():
+        _become(_python(on_cluster=True), "dask", "scheduler")
 
 
 def run_module(module: str, tools: bool = False) -> None:
@@ -90,6 +93,11 @@ def _stop_by_exception() -> None:
     for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, stop)
+
+
+def _python(on_cluster: bool) -> str:
+    """For the program; with what a cluster needs?"""
+    return sys.executable if _runs_here(on_cluster) else _environment(".venv-dask" if on_cluster else ".venv")
 
 
 def _runs_here(on_cluster: bool) -> bool:

@@ -15,11 +15,11 @@ from distributed import Nanny
 from distributed.core import Status
 
 from ..errors import StoppedError
-from ..pools.dask_worker import RESOURCE
 from ..stopping import SIGNALS
 from .member import FINISH, Member
 from .scheduler import Scheduler
 
+RESOURCE = "datasync_ingest"  # of which each worker has 1: one page at a time, and no other program's tasks
 _REGISTER_S = 60  # for a worker process to start and to be known to the scheduler
 _END_S = 4.0  # for an idle worker process to end before it is killed
 _PAUSE_S = 1.0  # between two attempts to start a worker while the scheduler answers
@@ -158,20 +158,20 @@ class Keeper:
         return nanny
 
     async def _leave(self) -> None:
-        nannies = [nanny for nanny in self._nannies.values() if nanny.status == Status.running and nanny.worker_address]
-        await asyncio.gather(*(self._finished(nanny) for nanny in nannies))
-        with suppress(OSError, asyncio.TimeoutError):
-            await self._scheduler.retire([nanny.worker_address for nanny in nannies if nanny.worker_address])
-        await asyncio.gather(*(self._ended(nanny) for nanny in nannies))
-
-    async def _ended(self, nanny: TellingNanny) -> None:
-        """The scheduler has told the worker to go, which takes its nanny along; who does not is ended."""
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(nanny.finished(), _END_S)  # type: ignore[no-untyped-call]
-        await nanny.close(timeout=_END_S, reason="bin/worker stops")
+        nannies = {nanny.worker_address: nanny for nanny in self._nannies.values() if nanny.status == Status.running}
+        await asyncio.gather(*(self._finished(nanny) for nanny in nannies.values()))
+        retired = await self._scheduler.retire(list(nannies))
+        await asyncio.gather(*(self._ended(nanny, address in retired) for address, nanny in nannies.items()))
 
     async def _finished(self, nanny: TellingNanny) -> None:
         grace_s = self._kept.grace_s
         with suppress(OSError, asyncio.TimeoutError):
             async with nanny.rpc(nanny.worker_address) as worker:
                 await asyncio.wait_for(getattr(worker, FINISH)(grace_s=grace_s), grace_s + 2)
+
+    async def _ended(self, nanny: TellingNanny, retired: bool) -> None:
+        """A retired worker goes by itself and takes its nanny along; another one is ended."""
+        if retired:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(nanny.finished(), _END_S)  # type: ignore[no-untyped-call]
+        await nanny.close(timeout=_END_S, reason="bin/worker stops")

@@ -53,7 +53,7 @@ class Scheduler:
         Raises SchedulerLostError after the patience; ConfigurationError at once where waiting cannot help.
         """
         async with self._asking:
-            began = said = self._clock()
+            began, said = self._clock(), float("-inf")
             pause_s = 0.2
             while (cause := await self._refusal()) is not None:
                 now = self._clock()
@@ -62,16 +62,23 @@ class Scheduler:
                         f"No Dask scheduler has answered at {self.address} for {show_seconds(now - began)}: {cause}.",
                         hint="Start it with bin/scheduler (or dask scheduler), or name another one with --scheduler.",
                     )
-                if now == began or now - said >= _SAY_EVERY_S:
+                if now - said >= _SAY_EVERY_S:
                     _log.warning("waiting for the scheduler at %s: %s", self.address, cause)
                     said = now
                 await self._sleep(pause_s)
                 pause_s = min(_LONGEST_WAIT_S, 2 * pause_s)
 
-    async def retire(self, workers: list[str]) -> None:
-        """Tells these to go, by address; what they had not begun, others get. Raises OSError, asyncio.TimeoutError."""
-        if workers:
-            await asyncio.wait_for(self._call("retire_workers", workers=workers), _ANSWER_S)
+    async def retire(self, workers: list[str]) -> set[str]:
+        """Tells these to go, by address, and returns those that do; what they had not begun, others get.
+
+        One that has a result which nobody has taken does not go, nor does any while the scheduler is away.
+        """
+        if not workers:
+            return set()
+        try:
+            return set(await asyncio.wait_for(self._call("retire_workers", workers=workers), _ANSWER_S))
+        except (OSError, asyncio.TimeoutError):
+            return set()
 
     async def _refusal(self) -> str | None:
         """Why it does not answer for now; None where it does."""
@@ -94,7 +101,7 @@ class Scheduler:
         try:
             who = await self._call("identity")
             packages = (await self._call("versions"))["packages"]
-        except (TypeError, ValueError, KeyError) as error:  # no certificate; bytes that Dask does not understand
+        except (TypeError, ValueError, KeyError, MemoryError) as error:  # no certificate; no words of Dask's
             raise ConfigurationError(
                 f"No Dask scheduler can be reached at {self.address}: {error}.", hint=_TLS_HINT
             ) from error

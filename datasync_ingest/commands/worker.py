@@ -51,8 +51,11 @@ def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Out
     try:
         from ..cluster.joining import join
     except ModuleNotFoundError as error:
+        if error.name != "distributed":
+            raise
         raise ConfigurationError(
-            f"bin/worker needs Dask, which is not installed here: {error}.", hint="pip install 'datasync_ingest[dask]'"
+            "bin/worker needs dask.distributed, which is not installed here.",
+            hint="pip install 'datasync_ingest[dask]'",
         ) from None
     join(chosen, patience_s=options.patience, host=options.host, ports=options.ports, debug=options.debug)
     return 0
