@@ -23,9 +23,7 @@ from .messages import EVENTS, FEED
 _SHORTEST_MASKED = 4
 
 
-def _setting(
-    variable: str, help: str, *, default: Any, convert: Callable[[str], Any], flag: str | None = None
-) -> Any:
+def _setting(variable: str, help: str, *, default: Any, convert: Callable[[str], Any], flag: str | None = None) -> Any:
     flag = flag or "--" + variable.lower().replace("_", "-")
     metadata = {"variable": variable, "help": help, "convert": convert, "shown_default": default, "flag": flag}
     return field(default=None if callable(default) else default, metadata=metadata)

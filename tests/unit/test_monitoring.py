@@ -29,7 +29,23 @@ PAGE = RawPage(PageId("w", 0), None, "c", False, 5, 5, None, None, None, 9, None
 RECEIPT = Receipt(PAGE.page, 0, Counts(9, 5, 3, 1, 2), False, 0.02, 0.2)
 REQUEST = RequestEnded(PAGE.page, 1, 0.0, 0.3, 200, "page", size=1000)
 STANDING = Snapshot(
-    5, 0, 9, 1.0, None, 1, 7, 2, 4, 1, 60.0, "", {FETCHING: 1.5}, FETCHING, cursor_left_s=100.0, workers=2, pids=(11, 12)
+    5,
+    0,
+    9,
+    1.0,
+    None,
+    1,
+    7,
+    2,
+    4,
+    1,
+    60.0,
+    "",
+    {FETCHING: 1.5},
+    FETCHING,
+    cursor_left_s=100.0,
+    workers=2,
+    pids=(11, 12),
 )
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
