@@ -35,13 +35,18 @@ def check_database(settings: Settings, checks: Checks, *, say: Callable[[str], N
 
 def _require_usable(shown: str, standing: Standing, source: str) -> None:
     """Raises DatabaseRefusedError, OtherSourceError."""
-    if why := _why_not(standing):
-        raise DatabaseRefusedError(f"{shown} {why[0]}", hint=why[1])
+    require_writable(shown, standing)
     if standing.source not in (None, source):
         raise OtherSourceError(
             f"{shown} belongs to {standing.source}, not to {source}",
             hint="use another database for another API; bin/ingest --adopt where the same API has moved",
         )
+
+
+def require_writable(shown: str, standing: Standing) -> None:
+    """Raises DatabaseRefusedError where no event can be written, whichever API it is from; `shown` names the server."""
+    if why := _why_not(standing):
+        raise DatabaseRefusedError(f"{shown} {why[0]}", hint=why[1])
 
 
 def _why_not(standing: Standing) -> tuple[str, str] | None:

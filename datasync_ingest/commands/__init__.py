@@ -16,6 +16,7 @@ MODULES = {
     "report": "report",
     "status": "status",
     "submit": "submit",
+    "worker": "worker",
 }
 
 

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ import dask
 from distributed import Client, wait
 from distributed import Future as DaskFuture
 
-from ..errors import SchedulerLostError
+from ..cluster.lines import dasks_lines
+from ..errors import SchedulerAwayError
 from ..messages import PageId, WorkerMessage
 from .dask_worker import RESOURCE, clear, desk_of
 
@@ -32,6 +33,7 @@ _LOOK_S = 0.25  # between two looks at the connection, of which nobody tells tha
 _REFRESH_S = 10.0  # between two questions for the workers where nothing tells of a change
 _ANSWER_S = 10.0  # that a scheduler may take for an answer
 _END_S = 2.0  # that the thread may take to end when all that it waits for is cancelled
+_DASKS = r"(distributed|dask|tornado)(\.|$)"
 _ALIVE = ("running", "paused", "init")
 _OF_WORKERS = ("add-worker", "remove-worker", "worker-status-change", "retire-workers")
 
@@ -108,12 +110,15 @@ class Cluster:
         self._client: Client | None = None
         self._scheduler = ""  # its identity: one that was restarted has another
         self._patience_s = 0.0
+        self._lines = ExitStack()
         self._pages: dict[int, tuple[asyncio.Task[None], DaskFuture]] = {}
 
     def open(self, patience_s: float) -> Opened:
-        """Connects; a connection that is lost later is made again for as long. Raises SchedulerLostError."""
+        """Connects; a connection that is lost later is made again for as long. Raises SchedulerAwayError."""
         self._patience_s = patience_s
-        _speak_through_us()
+        self._lines.enter_context(dasks_lines(debug=_log.isEnabledFor(logging.DEBUG)))
+        warnings.filterwarnings("ignore", module=_DASKS)
+        dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"})  # a page may have 64 MiB
         self._thread.start()
         while True:
             with suppress(NotYet):
@@ -136,6 +141,7 @@ class Cluster:
             self._call(self._leave(list(workers)), grace_s)
         self._soon(lambda: self._ending.set() if self._ending is not None else None)
         self._thread.join(_END_S + grace_s)
+        self._lines.close()
         if self._thread.is_alive():
             _log.warning("the connection to the Dask scheduler does not end")
 
@@ -288,30 +294,10 @@ def _staff(found: Mapping[str, Any]) -> Staff:
     return Staff(ours, len(living) - len(ours))
 
 
-def _unreachable(address: str, error: Exception) -> SchedulerLostError:
+def _unreachable(address: str, error: Exception) -> SchedulerAwayError:
     cause = str(error.__cause__ or error) or type(error).__name__
-    return SchedulerLostError(
+    return SchedulerAwayError(
         f"No Dask scheduler answers at {address}: {cause.splitlines()[0].rstrip('.')}.",
         hint="Start one with bin/scheduler, or mend --scheduler (DASK_SCHEDULER_ADDRESS), then run the same command"
         " again. A cluster with TLS needs tls:// in the address and Dask's settings for it.",
     )
-
-
-class _Relay(logging.Handler):
-    """What Dask logs is told by us, to those who want details."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        _log.debug("dask: %s: %s", record.levelname.lower(), record.getMessage())
-
-
-def _speak_through_us() -> None:
-    """Dask writes logs, tracebacks and warnings to stderr by itself, over our progress line."""
-    for name in ("distributed", "tornado", "bokeh"):
-        logger = logging.getLogger(name)
-        logger.handlers[:] = [_Relay()]
-        logger.propagate = False
-    for name in [name for name in logging.root.manager.loggerDict if name.startswith(("distributed.", "tornado."))]:
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
-    warnings.filterwarnings("ignore", module=r"(distributed|dask|tornado)(\.|$)")
-    dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"})

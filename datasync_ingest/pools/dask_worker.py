@@ -25,7 +25,7 @@ from ..credentials import passwords_in
 from ..errors import WorkerRefusedError
 from ..messages import Failure, RawPage, Waiting, WorkerMessage
 from ..postgres.source import SourceDatabase
-from ..settings import named_database
+from ..settings import handed_down
 from ..worker import Worker, WorkerOptions
 from .listening import ListeningClock
 
@@ -114,7 +114,7 @@ class Desk(WorkerPlugin):  # type: ignore[misc]  # which mypy does not read
         """Raises WorkerRefusedError where the worker's environment names no database."""
         self._dask = worker
         self._terms = terms
-        conninfo = named_database()
+        conninfo = handed_down()
         if conninfo is None:
             raise WorkerRefusedError(
                 f"The worker {worker.address} knows no database: neither DATABASE_URL nor PGHOST, PGSERVICE or"

@@ -1,0 +1,1 @@
+"""`bin/worker`: worker processes beside a Dask scheduler. What they do there, a run with `--pool dask` tells them."""

@@ -1,0 +1,54 @@
+"""What a worker process on the cluster does beside its work: it outlives signals, speaks as we do, leaves in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from distributed import Worker, WorkerPlugin
+from distributed.core import Status
+
+from ..progress import display, logging_to
+from ..settings import Settings, handed_down
+from ..stopping import SIGNALS
+from .lines import dasks_lines
+
+FINISH = "datasync_ingest-finish"  # the handler that `Member` adds to a worker
+_POLL_S = 0.05
+
+
+@dataclass
+class Member(WorkerPlugin):
+    """Goes to a worker process through the pipe of its nanny, when it starts; nothing in it is secret."""
+
+    log_format: str
+    debug: bool
+    _opened: ExitStack = field(default_factory=ExitStack, repr=False)
+
+    def setup(self, worker: Worker) -> None:
+        for ignored in SIGNALS:
+            signal.signal(ignored, signal.SIG_IGN)  # a process group gets them too; the nanny says when to stop
+        chosen = Settings(database=handed_down(), log_format=self.log_format)
+        shown = display("lines", log_format=self.log_format)
+        self._opened.enter_context(logging_to(shown, chosen, debug=self.debug))
+        self._opened.enter_context(dasks_lines(debug=self.debug))
+
+        async def finish(grace_s: float) -> None:
+            await _finish(worker, grace_s)
+
+        worker.handlers[FINISH] = finish
+
+    def teardown(self, worker: Worker) -> None:
+        del worker
+        self._opened.close()
+
+
+async def _finish(worker: Worker, grace_s: float) -> None:
+    """Begins nothing any more; returns when what was begun is done and its result is taken, or after `grace_s`."""
+    deadline = time.monotonic() + grace_s
+    worker.status = Status.paused  # the scheduler hears of it, and gives its pages to others
+    while (worker.state.executing or worker.data) and time.monotonic() < deadline:
+        await asyncio.sleep(_POLL_S)
