@@ -53,7 +53,7 @@ class Kept:
     ports: str | None = None
 
 
-class TellingNanny(Nanny):
+class TellingNanny(Nanny):  # type: ignore[misc]
     """Remembers why its worker left."""
 
     reason = ""
@@ -118,7 +118,7 @@ class Keeper:
             if (nanny := await self._started(number)) is None:
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            await nanny.finished()  # type: ignore[no-untyped-call]
+            await nanny.finished()
             del self._nannies[number]
             if nanny.was_retired:
                 _log.info("%s was retired by the scheduler", nanny.name)

@@ -21,7 +21,7 @@ _POLL_S = 0.05
 
 
 @dataclass
-class Member(WorkerPlugin):
+class Member(WorkerPlugin):  # type: ignore[misc]
     """Goes to a worker process through the pipe of its nanny, when it starts; nothing in it is secret."""
 
     log_format: str

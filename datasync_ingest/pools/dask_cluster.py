@@ -189,9 +189,7 @@ class Cluster:
                 await asyncio.wait_for(client.close(), _END_S)
 
     async def _connected(self) -> Client:
-        client = await Client(
-            self._address, asynchronous=True, timeout=self._patience_s, set_as_default=False, name="datasync_ingest"
-        )
+        client = await Client(self._address, asynchronous=True, timeout=self._patience_s, name="datasync_ingest")
         self._client = client
         client.subscribe_topic(desk_of(self._run), self._heard)
         client.subscribe_topic("all", self._of_cluster)
@@ -231,8 +229,7 @@ class Cluster:
     def _submit(self, attempt: int, page: PageId, call: bytes, order: int) -> None:
         client = self._client
         if client is None or client.status not in ("running", "connecting"):
-            self._tell(Ended(attempt, finished=False))
-            return
+            return  # `_watch` tells
         try:
             future = client.submit(
                 pickle.loads,
