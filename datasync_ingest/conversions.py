@@ -64,11 +64,11 @@ def host(text: str) -> str:
 
 
 def scheduler_address(text: str) -> str:
-    """`tcp://host:8786`, the scheme written or not."""
-    found = re.fullmatch(r"(?:(tcp|tls|ws|wss|ucx)://)?(\[[\da-fA-F:.%]+\]|[^\s/@?#:\[\]]+):(\d{1,5})/?", text.strip())
-    if found is None or int(found[3]) > 65_535:
-        raise ValueError("is not the address of a Dask scheduler, such as tcp://host:8786")
-    return f"{found[1] or 'tcp'}://{found[2]}:{found[3]}"
+    """`tcp://HOST:PORT` or `tls://HOST:PORT`; without a scheme it is tcp, without a port Dask's own, 8786."""
+    match = re.fullmatch(r"\s*(?:(tcp|tls)://)?(\[[0-9A-Fa-f:.]+\]|[^\s:/@?#\[\]]+)(?::(\d{1,5}))?\s*", text)
+    if match is None or not 0 < int(match[3] or 8786) < 65_536:
+        raise ValueError("is not the address of a Dask scheduler, such as tcp://10.0.0.1:8786")
+    return f"{match[1] or 'tcp'}://{match[2]}:{match[3] or 8786}"
 
 
 def url_path(text: str) -> str:

@@ -233,7 +233,7 @@ class Copier:
             self._meter.database_trouble = message.cause
             self._in_trouble()
         elif isinstance(message, Unstaffed):
-            if message.cause:
+            if message.cause and message.cause != self._meter.pool_trouble:
                 _log.warning("%s", message.cause)
             self._meter.pool_trouble = message.cause
         elif isinstance(message, Poisoned):

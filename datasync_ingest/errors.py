@@ -142,11 +142,15 @@ class ClusterError(IncompleteError):
 
 
 class SchedulerLostError(ClusterError):
-    """Raised when the cluster's scheduler does not answer, or is another one than before."""
+    """Raised when the cluster's scheduler is gone in mid-run, or another one is in its place."""
 
 
 class NoWorkerError(ClusterError):
     """Raised when the cluster had no worker for this program for as long as we are willing to wait."""
+
+
+class SchedulerAwayError(ClusterError):
+    """Raised when no Dask scheduler answered for as long as we are willing to wait."""
 
 
 class WorkerFailedError(IncompleteError):

@@ -27,7 +27,7 @@ from .messages import FEED
 from .meter import Meter
 from .observing import Observer, Observers
 from .plan import Rewalk
-from .pools import DEFAULT_POOL, POOLS
+from .pools import DEFAULT_POOL, POOLS, PoolOptions
 from .postgres.database import Database, database
 from .postgres.source import Holdings, SourceDatabase
 from .postgres.writers import DEFAULT_WRITER
@@ -87,7 +87,8 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         total = ledger.fact("total")
         meter = Meter(holdings, activities, fetcher.pacer, key_clock, cursors=cursors, total=total)
         options = WorkerOptions(served.conninfo, intent.writer, settings.db_patience)
-        pool = POOLS[intent.pool](options, settings.worker_concurrency)
+        place = PoolOptions(settings.worker_concurrency, settings.scheduler, ledger.fact("database_id"))
+        pool = POOLS[intent.pool](options, place)
         copier = Copier(
             settings,
             fetcher=fetcher,
@@ -104,9 +105,9 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
             observer=observer,
         )
         enter(closing(copier))
+        pool.start()  # before the key's clock starts: there may be no cluster
         stop.defer()
         key_clock.first_call()
-        pool.start()
         if intent.retry_poisoned:
             _log.info("%d poisoned pages are tried once more", ledger.spool.retry_poisoned())
         if ledger.spool.waiting:

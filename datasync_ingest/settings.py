@@ -24,7 +24,6 @@ _SHORTEST_MASKED = 4
 
 
 def _setting(variable: str, help: str, *, default: Any, convert: Callable[[str], Any], flag: str | None = None) -> Any:
-    flag = flag or "--" + variable.lower().replace("_", "-")
     metadata = {"variable": variable, "help": help, "convert": convert, "shown_default": default, "flag": flag}
     return field(default=None if callable(default) else default, metadata=metadata)
 
@@ -89,7 +88,7 @@ class Settings:
     )
     scheduler: str | None = _setting(
         "DASK_SCHEDULER_ADDRESS",
-        "the Dask scheduler whose workers take the pages, with --pool dask",
+        "the scheduler of the Dask cluster for bin/worker and --pool dask, such as tcp://10.0.0.1:8786",
         default=None,
         convert=conversions.optional(conversions.scheduler_address),
         flag="--scheduler",
@@ -195,8 +194,8 @@ def setting_fields() -> list[dataclasses.Field[Any]]:
 
 
 def flag_of(entry: dataclasses.Field[Any]) -> str:
-    """`BATCH_SIZE` is `--batch-size`, unless it says otherwise."""
-    return str(entry.metadata["flag"])
+    """`BATCH_SIZE` is `--batch-size`, unless the setting says otherwise."""
+    return entry.metadata["flag"] or "--" + str(entry.metadata["variable"]).lower().replace("_", "-")
 
 
 def load(flags: Mapping[str, str | None], *, demo: bool = False, directory: Path | None = None) -> Settings:
@@ -237,8 +236,8 @@ def hand_down(database: Secret, others: Mapping[str, str]) -> None:
         os.environ.pop(name, None)
 
 
-def named_database() -> Secret | None:
-    """The database that this process's environment names, for a worker that gets no settings; `.env` is not read."""
+def handed_down() -> Secret | None:
+    """The database that this process's environment names; None where it names none."""
     return credentials.database({name: text for name, text in os.environ.items() if text})
 
 

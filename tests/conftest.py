@@ -13,6 +13,7 @@ import pytest
 from datasync_ingest.postgres.embedded import embedded_postgres
 from datasync_ingest.postgres.writers import WRITERS
 from datasync_ingest.simulator.process import SimulatorProcess
+from tests.cluster import Cluster, Service
 from tests.harness import API_KEY, Database, Workplace, new_database
 from tests.servers import reachable_folder
 
@@ -56,6 +57,25 @@ def database(server: str) -> Iterator[Database]:
     """An empty database."""
     with new_database(server, f"test_{next(_NUMBERS)}") as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Service]]:
+    """A scheduler with two workers, and the name by which these know their database."""
+    folder = tmp_path_factory.mktemp("cluster")
+    service = Service(folder / "services")
+    service.means(server)
+    with Cluster(folder) as made:
+        made.start_workers(service.conninfo, 2, **service.environment)
+        yield made, service
+
+
+@pytest.fixture
+def cluster(shared_cluster: tuple[Cluster, Service], database: Database) -> Cluster:
+    """One whose workers write into the test's database. For tests that leave its processes as they are."""
+    made, service = shared_cluster
+    service.means(database.conninfo)
+    return made
 
 
 @pytest.fixture

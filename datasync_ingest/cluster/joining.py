@@ -27,7 +27,7 @@ def join(
 ) -> None:
     """Returns when the scheduler has retired every worker.
 
-    Raises StoppedError after a signal, SchedulerLostError, ConfigurationError, DatabaseError.
+    Raises StoppedError after a signal, SchedulerAwayError, ConfigurationError, DatabaseError.
     """
     address, conninfo = _scheduler(settings), _database(settings)
     with closing(Wake()) as wake, stop_on_signals(wake) as request:

@@ -15,11 +15,11 @@ from distributed import Nanny
 from distributed.core import Status
 
 from ..errors import StoppedError
+from ..pools.dask_worker import RESOURCE
 from ..stopping import SIGNALS
 from .member import FINISH, Member
 from .scheduler import Scheduler
 
-RESOURCE = "datasync_ingest"  # of which each worker has 1: one page at a time, and no other program's tasks
 _REGISTER_S = 60  # for a worker process to start and to be known to the scheduler
 _END_S = 4.0  # for an idle worker process to end before it is killed
 _PAUSE_S = 1.0  # between two attempts to start a worker while the scheduler answers
@@ -53,7 +53,7 @@ class Kept:
     ports: str | None = None
 
 
-class TellingNanny(Nanny):
+class TellingNanny(Nanny):  # type: ignore[misc]
     """Remembers why its worker left."""
 
     reason = ""
@@ -126,7 +126,7 @@ class Keeper:
             if (nanny := await self._started(number)) is None:
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            await nanny.finished()  # type: ignore[no-untyped-call]
+            await nanny.finished()
             del self._nannies[number]
             if nanny.was_retired:
                 _log.info("%s was retired by the scheduler", nanny.name)

@@ -13,7 +13,7 @@ from distributed import Worker, WorkerPlugin
 from distributed.core import Status
 
 from ..progress import display, logging_to
-from ..settings import Settings, named_database
+from ..settings import Settings, handed_down
 from ..stopping import SIGNALS
 from .lines import dasks_lines
 
@@ -23,7 +23,7 @@ _TAKEN_S = 1.0  # for the run to take the result of a page that is done
 
 
 @dataclass
-class Member(WorkerPlugin):
+class Member(WorkerPlugin):  # type: ignore[misc]
     """Goes to a worker process through the pipe of its nanny, when it starts; nothing in it is secret."""
 
     log_format: str
@@ -33,7 +33,7 @@ class Member(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         for ignored in SIGNALS:
             signal.signal(ignored, signal.SIG_IGN)  # a process group gets them too; the nanny says when to stop
-        chosen = Settings(database=named_database(), log_format=self.log_format)
+        chosen = Settings(database=handed_down(), log_format=self.log_format)
         shown = display("lines", log_format=self.log_format)
         self._opened.enter_context(logging_to(shown, chosen, debug=self.debug))
         self._opened.enter_context(dasks_lines(debug=self.debug))

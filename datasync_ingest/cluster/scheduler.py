@@ -14,7 +14,7 @@ from distributed.comm.core import FatalCommClosedError
 from distributed.core import rpc
 from distributed.security import Security
 
-from ..errors import ConfigurationError, SchedulerLostError
+from ..errors import ConfigurationError, SchedulerAwayError
 from ..units import show_seconds
 
 _ANSWER_S = 10.0  # for a connection and three short answers
@@ -50,7 +50,7 @@ class Scheduler:
     async def wait(self) -> None:
         """Returns as soon as it answers, and says what it waits for.
 
-        Raises SchedulerLostError after the patience; ConfigurationError at once where waiting cannot help.
+        Raises SchedulerAwayError after the patience; ConfigurationError at once where waiting cannot help.
         """
         async with self._asking:
             began, said = self._clock(), float("-inf")
@@ -58,7 +58,7 @@ class Scheduler:
             while (cause := await self._refusal()) is not None:
                 now = self._clock()
                 if now - began >= self._patience_s:
-                    raise SchedulerLostError(
+                    raise SchedulerAwayError(
                         f"No Dask scheduler has answered at {self.address} for {show_seconds(now - began)}: {cause}.",
                         hint="Start it with bin/scheduler (or dask scheduler), or name another one with --scheduler.",
                     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from contextlib import ExitStack
 
+from ..errors import ConfigurationError
 from ..ingest import Intent, run
 from ..monitoring import monitoring
 from ..output import Output
 from ..plan import Rewalk
+from ..pools import DEFAULT_POOL, POOLS
 from ..postgres.writers import DEFAULT_WRITER, WRITERS
 from ..progress import STYLES, Display
 from ..settings import Settings
@@ -49,10 +51,18 @@ def _flags(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_WRITER,
         help=f"how rows reach the table (default: {DEFAULT_WRITER}); copy takes less time, see README",
     )
+    parser.add_argument(
+        "--pool",
+        choices=POOLS,
+        default=DEFAULT_POOL,
+        help=f"who writes the pages (default: {DEFAULT_POOL}): processes of this machine, with dask the workers of a"
+        " cluster, see README; inline, for profiling, this process itself",
+    )
     parser.add_argument("--progress", choices=STYLES, default="auto", help="how progress is shown (default: auto)")
 
 
 def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Output) -> int:
+    _require_pool(options, chosen)
     with ExitStack() as opened:
         observers = opened.enter_context(monitoring(chosen))
         if options.demo:
@@ -66,6 +76,7 @@ def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Out
             retry_rejected=options.retry_rejected,
             renew_cursors=options.renew_cursors,
             rewalk=options.rewalk,
+            pool=options.pool,
             writer=options.writer,
         )
         summary = run(chosen, intent, shown, observers)
@@ -73,6 +84,26 @@ def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Out
         out.result(summary.text(), summary.as_json())
         summary.balance.require_complete()
         return 0
+
+
+def _require_pool(options: argparse.Namespace, chosen: Settings) -> None:
+    """Raises ConfigurationError where the pool and the settings do not go together."""
+    if options.pool != "dask":
+        if options.scheduler is not None:
+            raise ConfigurationError(
+                "--scheduler is for --pool dask, which was not chosen.", hint="Add it, or leave both out."
+            )
+        return
+    if chosen.scheduler is None:
+        raise ConfigurationError(
+            "--pool dask needs a scheduler, and none is named.",
+            hint="Say --scheduler tcp://host:8786, or set DASK_SCHEDULER_ADDRESS. bin/scheduler starts one.",
+        )
+    if chosen.database is None:
+        raise ConfigurationError(
+            "The embedded PostgreSQL cannot be reached from the workers of a cluster.",
+            hint="Set DATABASE_URL to a PostgreSQL that they reach, here and where bin/worker runs. --demo has none.",
+        )
 
 
 COMMAND = command(

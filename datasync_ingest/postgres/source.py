@@ -77,25 +77,6 @@ class Found:
         return "was not made by this program" if self.database_id is None else f"has the database id {self.database_id}"
 
 
-def database_id(conninfo: str, *, patience_s: float, waiting: Callable[[str], None]) -> Found:
-    """Asks once. Raises as `connect_patiently`, and what PostgreSQL's errors are named."""
-    connection = connect_patiently(conninfo, application_name="datasync_ingest", patience_s=patience_s, waiting=waiting)
-    try:
-        info = connection.info
-        where = f"{info.dbname!r} at {info.host}:{info.port}"
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT to_regclass('ingest_source') IS NOT NULL")
-            if not _value(cursor):
-                return Found(where, None)
-            cursor.execute("SELECT database_id::text FROM ingest_source")
-            row = cursor.fetchone()
-            return Found(where, None if row is None else str(row[0]))
-    except psycopg2.Error as error:
-        raise named(error) from error
-    finally:
-        connection.close()
-
-
 class Waits(Protocol):
     """Whoever calls a function that may block for long, and returns its result."""
 
@@ -173,6 +154,10 @@ class SourceDatabase:
         """Reads rejected and repaired events once more, see `rereading.reread`."""
         return self._ask(reread)
 
+    def found(self) -> Found:
+        """What is there, and where; nothing is made."""
+        return self._ask(_found)
+
     def check(self) -> None:
         """Makes sure that the connection stands and holds the lock."""
         self._ask(lambda cursor: cursor.execute("SELECT 1"))
@@ -237,6 +222,17 @@ def _lock(connection: Connection) -> None:
 def _try_lock(connection: Connection) -> bool:
     with connection, connection.cursor() as cursor:
         return try_for_run(cursor)
+
+
+def _found(cursor: Cursor) -> Found:
+    info = cursor.connection.info
+    where = f"{info.dbname!r} at {info.host}:{info.port}"
+    cursor.execute("SELECT to_regclass('ingest_source') IS NOT NULL")
+    if not _value(cursor):
+        return Found(where, None)
+    cursor.execute("SELECT database_id::text FROM ingest_source")
+    row = cursor.fetchone()
+    return Found(where, None if row is None else str(row[0]))
 
 
 def _prepare(cursor: Cursor, source: str) -> SourceIdentity:

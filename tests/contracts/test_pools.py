@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from datasync_ingest.messages import Failure, Receipt, Started, WorkerMessage
-from datasync_ingest.pools import POOLS, Pool
+from datasync_ingest.pools import POOLS, Pool, PoolOptions
 from datasync_ingest.stopping import Wake
 from datasync_ingest.worker import WorkerOptions
 from tests.harness import Database, until
@@ -23,8 +23,10 @@ def options(database: Database) -> WorkerOptions:
 
 
 @pytest.fixture(params=POOLS)
-def pool(request: pytest.FixtureRequest, options: WorkerOptions) -> Iterator[Pool]:
-    made = POOLS[request.param](options, WORKERS)
+def pool(request: pytest.FixtureRequest, options: WorkerOptions, database: Database) -> Iterator[Pool]:
+    scheduler = request.getfixturevalue("cluster").address if request.param == "dask" else None
+    place = PoolOptions(WORKERS, scheduler, str(database.value("SELECT database_id FROM ingest_source")))
+    made = POOLS[request.param](options, place)
     made.start()
     yield made
     made.stop(0)

@@ -69,7 +69,11 @@ class ModelPool:
         return len(self.held) + len(self.answers)
 
     @property
-    def workers(self) -> tuple[int, ...]:
+    def workers(self) -> int:
+        return 0
+
+    @property
+    def pids(self) -> tuple[int, ...]:
         return ()
 
     def start(self) -> None:

@@ -162,7 +162,11 @@ class HandPool:
         return len(self.taken)
 
     @property
-    def workers(self) -> tuple[int, ...]:
+    def workers(self) -> int:
+        return 0
+
+    @property
+    def pids(self) -> tuple[int, ...]:
         return ()
 
     def start(self) -> None: ...

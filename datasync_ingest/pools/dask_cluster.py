@@ -1,0 +1,300 @@
+"""The connection to a Dask cluster: an event loop in a thread of its own, which tells what happens there.
+
+    submit --> scheduler --> worker --log_event--> scheduler --> Said; then Ended
+
+What a worker says and what becomes of its task come over one connection, in their order: a page's receipt is told
+before its task has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import threading
+import warnings
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+from distributed import Client, wait
+from distributed import Future as DaskFuture
+
+from ..cluster.lines import dasks_lines
+from ..errors import SchedulerAwayError
+from ..messages import PageId, WorkerMessage
+from .dask_worker import RESOURCE, clear, desk_of
+
+_LOOK_S = 0.25  # between two looks at the connection, of which nobody tells that it was lost
+_REFRESH_S = 10.0  # between two questions for the workers where nothing tells of a change
+_ANSWER_S = 10.0  # that a scheduler may take for an answer
+_END_S = 2.0  # that the thread may take to end when all that it waits for is cancelled
+_DASKS = r"(distributed|dask|tornado)(\.|$)"
+_ALIVE = ("running", "paused", "init")
+_OF_WORKERS = ("add-worker", "remove-worker", "worker-status-change", "retire-workers")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A worker's word about an attempt at a page."""
+
+    attempt: int
+    worker: str
+    message: WorkerMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt is over: `finished`, or with the error that it raised, or without one, because it was lost."""
+
+    attempt: int
+    finished: bool
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A worker is gone; `expected`: it had said so before, or was told to."""
+
+    worker: str
+    expected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Staff:
+    """The addresses of the workers that take pages, and how many others the cluster has."""
+
+    workers: frozenset[str]
+    others: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The scheduler is gone for good, and why."""
+
+    why: str
+
+
+Word = Said | Ended | Left | Staff | Lost
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a scheduler says of itself: where its dashboard is, if it has one, and the staff that it begins with."""
+
+    dashboard: str | None
+    staff: Staff
+
+
+class Cluster:
+    """One client of a scheduler. `tell` is called in the loop's thread and must return at once.
+
+    The methods are for one other thread. After `open` has raised, and after `close`, there is no thread.
+    """
+
+    def __init__(self, address: str, run: str, tell: Callable[[Word], None]) -> None:
+        self._address = address
+        self._run = run
+        self._tell = tell
+        self._opened: Future[Opened] = Future()
+        self._thread = threading.Thread(target=self._run_loop, name="dask client", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Event | None = None
+        self._changed: asyncio.Event | None = None
+        self._client: Client | None = None
+        self._scheduler = ""  # its identity: one that was restarted has another
+        self._patience_s = 0.0
+        self._lines = ExitStack()
+        self._pages: dict[int, tuple[asyncio.Task[None], DaskFuture]] = {}
+
+    def open(self, patience_s: float) -> Opened:
+        """Connects; a connection that is lost later is made again for as long. Raises SchedulerAwayError."""
+        self._patience_s = patience_s
+        self._lines.enter_context(dasks_lines(debug=_log.isEnabledFor(logging.DEBUG)))
+        warnings.filterwarnings("ignore", module=_DASKS)
+        dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"})  # a page may have 64 MiB
+        self._thread.start()
+        while True:
+            with suppress(NotYet):
+                return self._opened.result(timeout=0.1)  # in between, a signal may raise what it stands for
+
+    def submit(self, attempt: int, page: PageId, call: bytes, order: int) -> None:
+        """Gives a page to a worker that takes some, those of lower order first. What comes of it is told."""
+        self._soon(lambda: self._submit(attempt, page, call, order))
+
+    def forget(self, attempts: Iterable[int]) -> None:
+        """Nothing more is told of them; one that has not been begun will not be."""
+        chosen = list(attempts)
+        self._soon(lambda: self._forget(chosen))
+
+    def close(self, workers: Iterable[str], grace_s: float) -> None:
+        """Takes the run's desk from these workers, as far as that can be done in `grace_s`, and leaves. Idempotent."""
+        if not self._thread.is_alive():
+            return
+        with suppress(Exception):  # a scheduler that is gone, or does not answer
+            self._call(self._leave(list(workers)), grace_s)
+        self._soon(lambda: self._ending.set() if self._ending is not None else None)
+        self._thread.join(_END_S + grace_s)
+        self._lines.close()
+        if self._thread.is_alive():
+            _log.warning("the connection to the Dask scheduler does not end")
+
+    def _soon(self, call: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(call)
+
+    def _call(self, asked: Coroutine[Any, Any, None], timeout_s: float) -> None:
+        assert self._loop is not None, "a thread that lives has one"
+        asyncio.run_coroutine_threadsafe(asyncio.wait_for(asked, timeout_s), self._loop).result(timeout_s + 1)
+
+    # --- in the loop's thread ---
+
+    def _run_loop(self) -> None:
+        try:
+            asyncio.run(self._live())
+        except Exception as error:
+            _log.debug("the Dask client ended", exc_info=True)
+            if not self._opened.done():
+                self._opened.set_exception(_unreachable(self._address, error))
+            else:
+                self._tell(Lost(f"{type(error).__name__}: {error}"))
+
+    async def _live(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ending, self._changed = asyncio.Event(), asyncio.Event()
+        connecting = asyncio.ensure_future(self._connected())
+        ending = asyncio.ensure_future(self._ending.wait())
+        await asyncio.wait([connecting, ending], return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            connecting.cancel()
+            await asyncio.wait([connecting], timeout=_END_S)
+            return
+        client = connecting.result()
+        watching = asyncio.ensure_future(self._watch(client))
+        try:
+            await ending
+        finally:
+            watching.cancel()
+            for task, _ in self._pages.values():
+                task.cancel()
+            self._pages.clear()
+            with suppress(Exception):
+                await asyncio.wait_for(client.close(), _END_S)
+
+    async def _connected(self) -> Client:
+        client = await Client(self._address, asynchronous=True, timeout=self._patience_s, name="datasync_ingest")
+        self._client = client
+        client.subscribe_topic(desk_of(self._run), self._heard)
+        client.subscribe_topic("all", self._of_cluster)
+        found = await client.scheduler.identity(n_workers=-1)
+        self._scheduler = found["id"]
+        has_dashboard = "dashboard" in found["services"]
+        self._opened.set_result(Opened(client.dashboard_link if has_dashboard else None, _staff(found)))
+        return client
+
+    async def _watch(self, client: Client) -> None:
+        """Tells of every change of the staff, and of the loss of the scheduler."""
+        assert self._changed is not None, "made before"
+        asked_at, was_away = 0.0, False
+        while True:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), _LOOK_S)
+            if client.status == "closed":
+                self._tell(Lost(f"it has not answered for {self._patience_s:.0f} s"))
+                return
+            if client.status != "running":
+                was_away = True
+                continue
+            now = asyncio.get_running_loop().time()
+            if not (was_away or self._changed.is_set() or now - asked_at > _REFRESH_S):
+                continue
+            self._changed.clear()
+            try:
+                found = await asyncio.wait_for(client.scheduler.identity(n_workers=-1), _ANSWER_S)
+            except (OSError, asyncio.TimeoutError):
+                continue  # the client itself will notice
+            asked_at, was_away = now, False
+            if found["id"] != self._scheduler:
+                self._tell(Lost("it was restarted"))
+                return
+            self._tell(_staff(found))
+
+    def _submit(self, attempt: int, page: PageId, call: bytes, order: int) -> None:
+        client = self._client
+        if client is None or client.status not in ("running", "connecting"):
+            return  # `_watch` tells
+        try:
+            future = client.submit(
+                pickle.loads,
+                call,
+                key=(desk_of(self._run), page.walk, page.sequence, attempt),
+                resources={RESOURCE: 1},
+                priority=-order,
+                fifo_timeout=0,
+                pure=False,
+            )
+        except Exception as error:
+            self._tell(Ended(attempt, finished=False, error=error))
+            return
+        self._pages[attempt] = asyncio.ensure_future(self._await(attempt, future)), future
+
+    async def _await(self, attempt: int, future: DaskFuture) -> None:
+        error: BaseException | None = None
+        try:
+            await wait([future])
+            if future.status == "error":
+                error = await future.exception()
+        except Exception:
+            _log.debug("attempt %d was lost", attempt, exc_info=True)
+        self._pages.pop(attempt, None)
+        self._tell(Ended(attempt, finished=future.status == "finished", error=error))
+        future.release()
+
+    def _forget(self, attempts: Iterable[int]) -> None:
+        for attempt in attempts:
+            task, future = self._pages.pop(attempt, (None, None))
+            if task is not None and future is not None:
+                task.cancel()
+                future.release()
+
+    async def _leave(self, workers: list[str]) -> None:
+        client = self._client
+        if client is None or client.status != "running":
+            return
+        self._forget(list(self._pages))
+        if workers:
+            await client.run(clear, desk_of(self._run), workers=workers, on_error="ignore")
+
+    def _heard(self, event: tuple[float, Mapping[str, Any]]) -> None:
+        said = event[1]
+        self._tell(Said(int(said["attempt"]), str(said["worker"]), pickle.loads(said["message"])))
+
+    def _of_cluster(self, event: tuple[float, Mapping[str, Any]]) -> None:
+        assert self._changed is not None, "made before"
+        what = event[1]
+        if what.get("action") in _OF_WORKERS:
+            self._changed.set()
+        if what.get("action") == "remove-worker":
+            self._tell(Left(str(what["worker"]), bool(what["expected"])))
+
+
+def _staff(found: Mapping[str, Any]) -> Staff:
+    living = {address: one for address, one in found["workers"].items() if one["status"] in _ALIVE}
+    ours = frozenset(address for address, one in living.items() if one["resources"].get(RESOURCE, 0) >= 1)
+    return Staff(ours, len(living) - len(ours))
+
+
+def _unreachable(address: str, error: Exception) -> SchedulerAwayError:
+    cause = str(error.__cause__ or error) or type(error).__name__
+    return SchedulerAwayError(
+        f"No Dask scheduler answers at {address}: {cause.splitlines()[0].rstrip('.')}.",
+        hint="Start one with bin/scheduler, or mend --scheduler (DASK_SCHEDULER_ADDRESS), then run the same command"
+        " again. A cluster with TLS needs tls:// in the address and Dask's settings for it.",
+    )
