@@ -79,6 +79,11 @@ class Cluster:
             workers.end()
         self.kill_scheduler()
 
+    @property
+    def workers(self) -> list[Workers]:
+        """All that were begun, those that have ended too."""
+        return list(self._workers)
+
     def start_scheduler(self, *words: str) -> None:
         """At the same address as before, where there was one."""
         told = self.folder / "scheduler.json"
@@ -99,14 +104,21 @@ class Cluster:
         self, database: Database | str, count: int = 1, *words: str, prefix: Sequence[str] = (), **environment: str
     ) -> Workers:
         """bin/worker with a database, at work when this returns."""
-        conninfo = database if isinstance(database, str) else database.conninfo
         before = len(self.at_work())
+        workers = self.begin_workers(database, count, *words, prefix=prefix, **environment)
+        until(lambda: self.has_started(workers, before + count), what="the workers")
+        return workers
+
+    def begin_workers(
+        self, database: Database | str, count: int = 1, *words: str, prefix: Sequence[str] = (), **environment: str
+    ) -> Workers:
+        """bin/worker with a database."""
+        conninfo = database if isinstance(database, str) else database.conninfo
         name = f"worker-{len(self._workers)}"
         command = ("-m", "datasync_ingest", "worker", "--scheduler", self.address, "--workers", str(count), *words)
         process = self._started(name, *command, prefix=prefix, DATABASE_URL=conninfo, **environment)
         workers = Workers(process, self.folder / f"{name}.log")
         self._workers.append(workers)
-        until(lambda: self.has_started(workers, before + count), what="the workers")
         return workers
 
     def has_started(self, workers: Workers, count: int) -> bool:

@@ -23,13 +23,14 @@ _log = logging.getLogger(__name__)
 
 
 def join(
-    settings: Settings, *, patience_s: float, host: str | None = None, ports: str | None = None, debug: bool = False
+    settings: Settings, *, patience_s: float, host: str | None = None, ports: range | None = None, debug: bool = False
 ) -> None:
     """Returns when the scheduler has retired every worker.
 
     Raises StoppedError after a signal, SchedulerAwayError, ConfigurationError, DatabaseError.
     """
     address, conninfo = _scheduler(settings), _database(settings)
+    _require_enough(ports, settings.worker_concurrency)
     with closing(Wake()) as wake, stop_on_signals(wake) as request:
         standing = request.wait_for(lambda: _looked_at(conninfo))
     _log.info("%s", _described(standing))
@@ -66,6 +67,15 @@ def _database(settings: Settings) -> Secret:
             hint="Set DATABASE_URL (or PGHOST, PGSERVICE, PGDATABASE) to the database of the run, on every machine.",
         )
     return settings.database
+
+
+def _require_enough(ports: range | None, workers: int) -> None:
+    """Raises ConfigurationError where not every worker and its nanny would find one."""
+    if ports is not None and len(ports) < 2 * workers:
+        raise ConfigurationError(
+            f"--ports {ports[0]}:{ports[-1]} are {len(ports)} ports, and {workers} workers need {2 * workers}.",
+            hint="One is for the worker, one for its nanny. Name more ports, or fewer --workers.",
+        )
 
 
 def _looked_at(conninfo: Secret) -> Standing:

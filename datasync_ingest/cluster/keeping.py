@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from distributed import Nanny
+from distributed.comm import get_address_host
 from distributed.core import Status
+from distributed.utils import get_ip
 
 from ..errors import StoppedError
 from ..pools.dask_worker import RESOURCE
@@ -50,7 +52,7 @@ class Kept:
     folder: str
     member: Member
     host: str | None = None
-    ports: str | None = None
+    ports: range | None = None
 
 
 class TellingNanny(Nanny):  # type: ignore[misc]
@@ -143,9 +145,9 @@ class Keeper:
             name=f"{socket.gethostname()}-{multiprocessing.current_process().pid}-{number}",
             local_directory=kept.folder,
             plugins=(kept.member,),
-            host=kept.host,
-            port=kept.ports,
-            worker_port=kept.ports,
+            host=kept.host or _own_address(self._scheduler.address),
+            port=list(kept.ports or [0]),
+            worker_port=list(kept.ports or [0]),
             **_NANNY,
         )
         try:
@@ -173,5 +175,11 @@ class Keeper:
         """A retired worker goes by itself and takes its nanny along; another one is ended."""
         if retired:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(nanny.finished(), _END_S)  # type: ignore[no-untyped-call]
+                await asyncio.wait_for(nanny.finished(), _END_S)
         await nanny.close(timeout=_END_S, reason="bin/worker stops")
+
+
+def _own_address(scheduler: str) -> str | None:
+    """Of the way to the scheduler, so that no worker listens on another one; None leaves it to Dask (all of them)."""
+    host = get_address_host(scheduler)
+    return None if ":" in host else get_ip(host)

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 QUIET = {"DASK_LOGGING__DISTRIBUTED": "warning"}  # the environment of a worker process that has not met `Member` yet
 _SPEAKERS = ("distributed", "tornado", "asyncio")
-_GIVEN_UP = "Async instruction for "  # of a page that nobody wants any more; the worker goes on
+# Said in the course of things: of a page that nobody wants any more, and by a worker process that is about to end.
+_HARMLESS = ("Async instruction for ", "Worker process died unexpectedly")
 _DEATH = re.compile(r"Worker process \d+ (was killed|exited)")  # distributed.nanny says it as information
 
 
@@ -28,7 +29,7 @@ def dasks_lines(*, debug: bool) -> Iterator[None]:
         yield
     finally:
         for name in _SPEAKERS:
-            logging.getLogger(name).handlers.clear()
+            logging.getLogger(name).handlers[:] = [logging.NullHandler()]  # none at all would be stderr
 
 
 def _take_away_handlers() -> None:
@@ -48,7 +49,7 @@ class _Worth(logging.Filter):
         if self._debug:
             return True
         if record.levelno >= logging.WARNING:
-            return not record.getMessage().startswith(_GIVEN_UP)
+            return not record.getMessage().startswith(_HARMLESS)
         return record.name == "distributed.nanny" and _DEATH.search(record.getMessage()) is not None
 
 

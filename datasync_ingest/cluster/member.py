@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from distributed import Worker, WorkerPlugin
 from distributed.core import Status
@@ -28,24 +28,20 @@ class Member(WorkerPlugin):  # type: ignore[misc]
 
     log_format: str
     debug: bool
-    _opened: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def setup(self, worker: Worker) -> None:
         for ignored in SIGNALS:
             signal.signal(ignored, signal.SIG_IGN)  # a process group gets them too; the nanny says when to stop
         chosen = Settings(database=handed_down(), log_format=self.log_format)
         shown = display("lines", log_format=self.log_format)
-        self._opened.enter_context(logging_to(shown, chosen, debug=self.debug))
-        self._opened.enter_context(dasks_lines(debug=self.debug))
+        self._spoken = ExitStack()  # to the end of the process, which still may have something to say
+        self._spoken.enter_context(logging_to(shown, chosen, debug=self.debug))
+        self._spoken.enter_context(dasks_lines(debug=self.debug))
 
         async def finish(grace_s: float) -> None:
             await _finish(worker, grace_s)
 
         worker.handlers[FINISH] = finish
-
-    def teardown(self, worker: Worker) -> None:
-        del worker
-        self._opened.close()
 
 
 async def _finish(worker: Worker, grace_s: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from ..errors import ConfigurationError
 from ..output import Output
@@ -33,6 +34,7 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--ports",
+        type=_port_range,
         metavar="FIRST:LAST",
         help="ports to listen on, two for each worker (default: free ones)",
     )
@@ -44,6 +46,13 @@ def _seconds(text: str) -> float:
         return parse_seconds(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+
+def _port_range(text: str) -> range:
+    match = re.fullmatch(r"(\d{1,5}):(\d{1,5})", text)
+    if match is None or not 0 < int(match[1]) <= int(match[2]) < 65_536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range of ports such as 9000:9015")
+    return range(int(match[1]), int(match[2]) + 1)
 
 
 def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Output) -> int:
