@@ -173,5 +173,5 @@ class Keeper:
         """A retired worker goes by itself and takes its nanny along; another one is ended."""
         if retired:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(nanny.finished(), _END_S)  # type: ignore[no-untyped-call]
+                await asyncio.wait_for(nanny.finished(), _END_S)
         await nanny.close(timeout=_END_S, reason="bin/worker stops")
