@@ -16,15 +16,14 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import dask
-from distributed import Client, wait
+from distributed import Client, as_completed
 from distributed import Future as DaskFuture
 
-from ..cluster.lines import dasks_lines
 from ..errors import SchedulerAwayError
 from ..messages import PageId, WorkerMessage
 from .dask_worker import RESOURCE, clear, desk_of
@@ -110,13 +109,12 @@ class Cluster:
         self._client: Client | None = None
         self._scheduler = ""  # its identity: one that was restarted has another
         self._patience_s = 0.0
-        self._lines = ExitStack()
         self._pages: dict[int, tuple[asyncio.Task[None], DaskFuture]] = {}
 
     def open(self, patience_s: float) -> Opened:
         """Connects; a connection that is lost later is made again for as long. Raises SchedulerAwayError."""
         self._patience_s = patience_s
-        self._lines.enter_context(dasks_lines(debug=_log.isEnabledFor(logging.DEBUG)))
+        _speak_through_us()
         warnings.filterwarnings("ignore", module=_DASKS)
         dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"})  # a page may have 64 MiB
         self._thread.start()
@@ -141,7 +139,6 @@ class Cluster:
             self._call(self._leave(list(workers)), grace_s)
         self._soon(lambda: self._ending.set() if self._ending is not None else None)
         self._thread.join(_END_S + grace_s)
-        self._lines.close()
         if self._thread.is_alive():
             _log.warning("the connection to the Dask scheduler does not end")
 
@@ -177,12 +174,11 @@ class Cluster:
             await asyncio.wait([connecting], timeout=_END_S)
             return
         client = connecting.result()
-        watching = asyncio.ensure_future(self._watch(client))
+        watching = [asyncio.ensure_future(self._watch(client)), asyncio.ensure_future(self._follow(client))]
         try:
             await ending
         finally:
-            watching.cancel()
-            for task, _ in self._pages.values():
+            for task in [*watching, *(task for task, _ in self._pages.values())]:
                 task.cancel()
             self._pages.clear()
             with suppress(Exception):
@@ -200,27 +196,27 @@ class Cluster:
         return client
 
     async def _watch(self, client: Client) -> None:
-        """Tells of every change of the staff, and of the loss of the scheduler."""
+        """Tells of the loss of the scheduler."""
+        was_away = False
+        while client.status != "closed":
+            await asyncio.sleep(_LOOK_S)
+            is_away = client.status != "running"
+            if was_away and not is_away and self._changed is not None:
+                self._changed.set()  # it may be another one
+            was_away = is_away
+        self._tell(Lost(f"it has not answered for {self._patience_s:.0f} s"))
+
+    async def _follow(self, client: Client) -> None:
+        """Tells of every change of the staff, and of a scheduler that is not the one it was."""
         assert self._changed is not None, "made before"
-        asked_at, was_away = 0.0, False
         while True:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), _LOOK_S)
-            if client.status == "closed":
-                self._tell(Lost(f"it has not answered for {self._patience_s:.0f} s"))
-                return
-            if client.status != "running":
-                was_away = True
-                continue
-            now = asyncio.get_running_loop().time()
-            if not (was_away or self._changed.is_set() or now - asked_at > _REFRESH_S):
-                continue
+                await asyncio.wait_for(self._changed.wait(), _REFRESH_S)
             self._changed.clear()
             try:
                 found = await asyncio.wait_for(client.scheduler.identity(n_workers=-1), _ANSWER_S)
-            except (OSError, asyncio.TimeoutError):
-                continue  # the client itself will notice
-            asked_at, was_away = now, False
+            except (OSError, asyncio.TimeoutError, AttributeError):  # the client notices; closed, it has no scheduler
+                continue
             if found["id"] != self._scheduler:
                 self._tell(Lost("it was restarted"))
                 return
@@ -243,12 +239,13 @@ class Cluster:
         except Exception as error:
             self._tell(Ended(attempt, finished=False, error=error))
             return
-        self._pages[attempt] = asyncio.ensure_future(self._await(attempt, future)), future
+        self._pages[attempt] = asyncio.ensure_future(self._await(attempt, future, client)), future
 
-    async def _await(self, attempt: int, future: DaskFuture) -> None:
+    async def _await(self, attempt: int, future: DaskFuture, client: Client) -> None:
         error: BaseException | None = None
         try:
-            await wait([future])
+            async for _ in as_completed([future], loop=client.loop):
+                pass
             if future.status == "error":
                 error = await future.exception()
         except Exception:
@@ -298,3 +295,20 @@ def _unreachable(address: str, error: Exception) -> SchedulerAwayError:
         hint="Start one with bin/scheduler, or mend --scheduler (DASK_SCHEDULER_ADDRESS), then run the same command"
         " again. A cluster with TLS needs tls:// in the address and Dask's settings for it.",
     )
+
+
+class _Relay(logging.Handler):
+    """What Dask logs is for those who want details: what it means for a run, the pool says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _log.debug("dask: %s: %s", record.levelname.lower(), record.getMessage())
+
+
+def _speak_through_us() -> None:
+    """By itself Dask writes lines and tracebacks to stderr, over our progress line."""
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith(("distributed.", "tornado."))]:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    for name in ("distributed", "tornado"):
+        logging.getLogger(name).handlers[:] = [_Relay()]
+        logging.getLogger(name).propagate = False
