@@ -68,7 +68,8 @@ def calls_of(function: str) -> set[str]:
         ("argparse", {"cli", *(name for name in PIPELINE if name.startswith("commands."))} - {"commands.__init__"}),
         ("requests", {"api.client"}),
         ("urllib3", {"api.client"}),
-        ("multiprocessing", {"pools.crew", "pools.serving", "pools.inline"}),
+        ("multiprocessing", {"pools.crew", "pools.serving", "pools.inline", "pools.dask", "cluster.keeping"}),
+        ("dask", {"pools.dask_cluster"}),
     ],
 )
 def test_a_library_is_known_to_its_rooms_alone(library: str, rooms: set[str]) -> None:
