@@ -26,7 +26,7 @@ from distributed import Future as DaskFuture
 
 from ..errors import SchedulerAwayError
 from ..messages import PageId, WorkerMessage
-from .dask_worker import RESOURCE, clear, desk_of
+from .dask_worker import RESOURCE, Body, clear, desk_of
 
 _LOOK_S = 0.25  # between two looks at the connection, of which nobody tells that it was lost
 _REFRESH_S = 10.0  # between two questions for the workers where nothing tells of a change
@@ -128,7 +128,7 @@ class Cluster:
             with suppress(NotYet):
                 return self._opened.result(timeout=0.1)  # in between, a signal may raise what it stands for
 
-    def submit(self, attempt: int, page: PageId, call: bytes, order: int) -> None:
+    def submit(self, attempt: int, page: PageId, call: tuple[bytes, Body], order: int) -> None:
         """Gives a page to a worker that takes some, those of lower order first. What comes of it is told."""
         self._soon(lambda: self._submit(attempt, page, call, order))
 
@@ -188,6 +188,8 @@ class Cluster:
                 task.cancel()
             self._pages.clear()
             with suppress(Exception):
+                for topic in (desk_of(self._run), "all"):
+                    client.unsubscribe_topic(topic)  # or the scheduler tells one who has left that somebody has left
                 await asyncio.wait_for(client.close(), _END_S)
 
     async def _connected(self) -> Client:
@@ -230,14 +232,15 @@ class Cluster:
                 return
             self._tell(_staff(found))
 
-    def _submit(self, attempt: int, page: PageId, call: bytes, order: int) -> None:
+    def _submit(self, attempt: int, page: PageId, call: tuple[bytes, Body], order: int) -> None:
         client = self._client
         if client is None or client.status not in ("running", "connecting"):
             return  # `_watch` tells
         try:
             future = client.submit(
                 pickle.loads,
-                call,
+                call[0],
+                buffers=call[1:],
                 key=(desk_of(self._run), page.walk, page.sequence, attempt),
                 resources={RESOURCE: 1},
                 priority=-order,

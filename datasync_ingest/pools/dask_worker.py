@@ -1,7 +1,10 @@
 """What runs inside a Dask worker: one run's desk in it, with a connection to PostgreSQL of its own.
 
 A page travels as the pickle of a call: what reads the pickle makes the call. So the scheduler, which unpickles every
-graph to send its tasks on, sees `pickle.loads` and bytes, and needs neither this package nor what it is built on.
+graph to send its tasks on, sees `pickle.loads` and bytes, and needs neither this package nor what it is built on. The
+body goes beside the pickle (https://peps.python.org/pep-0574/), so that client and scheduler copy it less often.
+Measured, all three together, for a page of 1.7 MB of which nothing is done: 10 ms of CPU, 14 ms with the body inside;
+`Client.scatter` takes 10 ms as well, and loses the body with the worker that has it.
 
 Nothing secret comes along: where the database is says the worker's own environment.
 """
@@ -62,20 +65,34 @@ def desk_of(run: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Body:
+    """Bytes that a pickle need not hold; where it is read they are plain bytes.
+
+    Not a buffer there, which would save another 2 ms: a scheduler that collected garbage with some in it crashed.
+    """
+
+    content: bytes
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return bytes, (pickle.PickleBuffer(self.content),)
+
+
+@dataclass(frozen=True, slots=True)
 class _Call:
     terms: bytes
     body: bytes
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return work, (__version__, self.terms, self.body)
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return work, (__version__, self.terms, pickle.PickleBuffer(self.body))
 
 
-def call_for(terms: Terms, page: RawPage, attempt: int) -> bytes:
-    """What has to be unpickled in a worker so that this page is worked off there."""
-    return pickle.dumps(_Call(pickle.dumps((terms, replace(page, body=b""), attempt)), page.body))
+def call_for(terms: Terms, page: RawPage, attempt: int) -> tuple[bytes, Body]:
+    """What `pickle.loads` must be given in a worker so that this page is worked off there: a pickle, and its buffer."""
+    what = pickle.dumps((terms, replace(page, body=b""), attempt))
+    return pickle.dumps(_Call(what, page.body), protocol=5, buffer_callback=lambda _: None), Body(page.body)
 
 
-def work(version: str, terms: bytes, body: bytes) -> None:
+def work(version: str, terms: bytes, body: bytes | memoryview) -> None:
     """The life of one page in this worker; what there is to say is said on the run's topic.
 
     `terms` are read only after the version is known to be the same. Raises WorkerRefusedError where this worker is not
@@ -88,7 +105,7 @@ def work(version: str, terms: bytes, body: bytes) -> None:
             hint="Install the same version in both places; with docker, the same image.",
         )
     what, page, attempt = pickle.loads(terms)
-    _desk(worker, what).work(replace(page, body=body), attempt)
+    _desk(worker, what).work(replace(page, body=bytes(body)), attempt)
 
 
 async def clear(desk: str, dask_worker: DaskWorker) -> None:
