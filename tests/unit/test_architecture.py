@@ -68,7 +68,11 @@ def calls_of(function: str) -> set[str]:
         ("argparse", {"cli", *(name for name in PIPELINE if name.startswith("commands."))} - {"commands.__init__"}),
         ("requests", {"api.client"}),
         ("urllib3", {"api.client"}),
-        ("multiprocessing", {"pools.crew", "pools.serving", "pools.inline"}),
+        ("multiprocessing", {"pools.crew", "pools.serving", "pools.inline", "pools.dask", "cluster.keeping"}),
+        (
+            "distributed",
+            {"pools.dask_cluster", "pools.dask_worker", "cluster.scheduler", "cluster.keeping", "cluster.member"},
+        ),
     ],
 )
 def test_a_library_is_known_to_its_rooms_alone(library: str, rooms: set[str]) -> None:
