@@ -60,7 +60,10 @@ class Cluster:
         scheme: str = "tcp",
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        security: Security | None = None,
     ) -> None:
+        """`environment` is that of all its processes; `security` is for the questions of the test itself."""
+        self._security = security
         self.folder = folder
         self._host = host
         self._scheme = scheme
@@ -137,8 +140,10 @@ class Cluster:
     def ask(self, method: str, **arguments: Any) -> Any:
         """Calls a handler of the scheduler."""
 
+        connection = (self._security or Security()).get_connection_args("client")
+
         async def answer() -> Any:
-            async with rpc(self.address, connection_args=Security().get_connection_args("client")) as scheduler:
+            async with rpc(self.address, connection_args=connection) as scheduler:
                 return await getattr(scheduler, method)(**arguments)
 
         return asyncio.run(answer())

@@ -75,9 +75,10 @@ def _inline(options: WorkerOptions, place: PoolOptions) -> Pool:
 
 
 def _dask(options: WorkerOptions, place: PoolOptions) -> Pool:
-    from .dask import DaskPool  # what it needs is an extra, and takes 0.5 s to load
+    from .dask import PATIENCE_S, DaskPool  # what it needs is an extra, and takes 0.5 s to load
 
-    return DaskPool(options, scheduler=place.scheduler or "", database_id=place.database_id)
+    patience_s = min(PATIENCE_S, options.db_patience_s)
+    return DaskPool(options, scheduler=place.scheduler or "", database_id=place.database_id, patience_s=patience_s)
 
 
 MakePool = Callable[[WorkerOptions, PoolOptions], Pool]

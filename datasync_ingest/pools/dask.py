@@ -31,7 +31,7 @@ from .deaths import POISONED_AT, Deaths
 from .listening import ListeningClock
 
 try:
-    from .dask_cluster import Cluster, Ended, Left, Lost, Said, Staff, Word
+    from .dask_cluster import Away, Cluster, Ended, Left, Lost, Said, Staff, Word
     from .dask_worker import Terms, call_for
 except ImportError as error:
     raise ConfigurationError(
@@ -78,7 +78,8 @@ class DaskPool:
         self._deaths = Deaths()
         self._clock = ListeningClock()
         self._unstaffed_since: float | None = None
-        self._unstaffed_cause = ""
+        self._lacking = ""
+        self._is_away = False
         self._outbox: list[WorkerMessage] = []
 
     @property
@@ -161,6 +162,8 @@ class DaskPool:
             self._left(word)
         elif isinstance(word, Staff):
             self._staff = word
+        elif isinstance(word, Away):
+            self._is_away = word.is_away
         elif isinstance(word, Lost):
             raise SchedulerLostError(
                 f"The Dask scheduler at {self._scheduler} is lost: {word.why}.",
@@ -187,11 +190,13 @@ class DaskPool:
         page = self._under_way.pop(word.attempt, None)
         if page is None:
             return
-        self._at_work.pop(page, None)
+        worker = self._at_work.pop(page, None)
         if isinstance(word.error, IngestError):
             self._done(page, failure(word.error, self._held[page], 0))
         elif word.error is not None and type(word.error).__name__ not in _NOBODYS_FAULT:
             self._done(page, failure(_named(word.error), self._held[page], 0))
+        elif word.error is not None and worker is not None:
+            self._died(page, worker)
         else:
             self._lost[page] = self._lost.get(page, 0) + 1
             _log.debug("attempt %d at page %s ended without a word", word.attempt, page)
@@ -265,12 +270,13 @@ class DaskPool:
 
     def _look_for_staff(self) -> None:
         """Says when there is nobody, and when there is somebody again. Raises NoWorkerError after the patience."""
+        cause = self._lack()
+        if cause != self._lacking:
+            self._lacking = cause
+            self._outbox.append(Unstaffed(cause))
         if self._staff.workers:
-            if self._unstaffed_since is not None:
-                self._unstaffed_since, self._unstaffed_cause = None, ""
-                self._outbox.append(Unstaffed(""))
-            return
-        if self._unstaffed_since is None:
+            self._unstaffed_since = None
+        elif self._unstaffed_since is None:
             self._unstaffed_since = self._clock.now
         elif self._clock.now - self._unstaffed_since > self._worker_patience_s:
             raise NoWorkerError(
@@ -278,11 +284,15 @@ class DaskPool:
                 f" {self._worker_patience_s:.0f} s (DB_PATIENCE).",
                 hint=f"Start workers with bin/worker --scheduler {self._scheduler}, then run the same command again.",
             )
+
+    def _lack(self) -> str:
+        """Why no page can be given out, and what to do; empty where one can."""
+        if self._is_away:
+            return f"the Dask scheduler at {self._scheduler} does not answer"
+        if self._staff.workers:
+            return ""
         others = f", {self._staff.others} others were not started by bin/worker" if self._staff.others else ""
-        cause = f"no worker on the cluster{others}: start one with bin/worker --scheduler {self._scheduler}"
-        if cause != self._unstaffed_cause:
-            self._unstaffed_cause = cause
-            self._outbox.append(Unstaffed(cause))
+        return f"no worker on the cluster{others}: start one with bin/worker --scheduler {self._scheduler}"
 
     def _hear_receipts(self) -> None:
         while self._words:

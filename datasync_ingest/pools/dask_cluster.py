@@ -33,7 +33,6 @@ _REFRESH_S = 10.0  # between two questions for the workers where nothing tells o
 _ANSWER_S = 10.0  # that a scheduler may take for an answer
 _END_S = 2.0  # that the thread may take to end when all that it waits for is cancelled
 _DASKS = r"(distributed|dask|tornado)(\.|$)"
-_ALIVE = ("running", "paused", "init")
 _OF_WORKERS = ("add-worker", "remove-worker", "worker-status-change", "retire-workers")
 
 _log = logging.getLogger(__name__)
@@ -74,13 +73,20 @@ class Staff:
 
 
 @dataclass(frozen=True, slots=True)
+class Away:
+    """The scheduler does not answer (for now), or answers again."""
+
+    is_away: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """The scheduler is gone for good, and why."""
 
     why: str
 
 
-Word = Said | Ended | Left | Staff | Lost
+Word = Said | Ended | Left | Staff | Away | Lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +202,15 @@ class Cluster:
         return client
 
     async def _watch(self, client: Client) -> None:
-        """Tells of the loss of the scheduler."""
+        """Tells when the connection is lost and made again, and when it is lost for good."""
         was_away = False
         while client.status != "closed":
             await asyncio.sleep(_LOOK_S)
             is_away = client.status != "running"
-            if was_away and not is_away and self._changed is not None:
-                self._changed.set()  # it may be another one
+            if is_away != was_away:
+                self._tell(Away(is_away))
+                if not is_away and self._changed is not None:
+                    self._changed.set()  # it may be another one
             was_away = is_away
         self._tell(Lost(f"it has not answered for {self._patience_s:.0f} s"))
 
@@ -283,7 +291,7 @@ class Cluster:
 
 
 def _staff(found: Mapping[str, Any]) -> Staff:
-    living = {address: one for address, one in found["workers"].items() if one["status"] in _ALIVE}
+    living = {address: one for address, one in found["workers"].items() if one["status"] in ("running", "init")}
     ours = frozenset(address for address, one in living.items() if one["resources"].get(RESOURCE, 0) >= 1)
     return Staff(ours, len(living) - len(ours))
 

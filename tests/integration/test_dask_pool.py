@@ -17,6 +17,7 @@ from datasync_ingest.errors import NoWorkerError, SchedulerAwayError, SchedulerL
 from datasync_ingest.messages import Failure, Poisoned, Receipt, Unstaffed, Waiting
 from datasync_ingest.pools import dask, dask_worker
 from datasync_ingest.pools.dask import DaskPool
+from datasync_ingest.settings import Secret
 from datasync_ingest.worker import WorkerOptions
 from tests.cluster import Cluster
 from tests.harness import Database, until
@@ -257,3 +258,11 @@ def test_retired_workers_and_new_ones_in_mid_run(start: Start, own_cluster: Clus
     heard.until_receipts(4)
     require_exact(heard, database, 4)
     assert heard.pool.workers == 1
+
+
+def test_what_passes_the_scheduler_holds_no_secret(options: WorkerOptions) -> None:
+    secret = Secret("postgresql://user:right@host/database")
+    pool = DaskPool(replace(options, conninfo=secret), scheduler="tcp://127.0.0.1:1", database_id="")
+    call = dask_worker.call_for(pool._terms, page(0), 1)
+    assert b"right" not in call
+    assert page(0).body in call

@@ -73,6 +73,7 @@ def calls_of(function: str) -> set[str]:
             "distributed",
             {"pools.dask_cluster", "pools.dask_worker", "cluster.scheduler", "cluster.keeping", "cluster.member"},
         ),
+        ("dask", {"pools.dask_cluster"}),
     ],
 )
 def test_a_library_is_known_to_its_rooms_alone(library: str, rooms: set[str]) -> None:
