@@ -162,4 +162,3 @@ def test_a_scheduler_that_is_away_is_waited_for_and_then_named(workplace: Workpl
     ended = workplace.run("worker", "--scheduler", "127.0.0.1:9", "--patience", "1ms", PYTHONWARNINGS="default")
     assert ended.code == 5
     assert "error: No Dask scheduler has answered at tcp://127.0.0.1:9 for " in ended.err
-    assert "Connection refused" in ended.err
