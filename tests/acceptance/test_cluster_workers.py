@@ -118,13 +118,8 @@ def test_workers_come_back_after_their_death_and_after_the_schedulers(tmp_path: 
         psutil.Process(first).kill()
         until(lambda: cluster.at_work() not in ([], before), timeout_s=60, what="another worker process")
         assert f"Worker process {first} was killed by signal 9" in workers.log.read_text()
-
-        def retired() -> bool:  # one that is only just there may take it for a lost connection
-            cluster.ask("retire_workers", workers=cluster.at_work())
-            return workers.process.poll() is not None
-
-        until(retired, timeout_s=60, what="the end of bin/worker")
-        assert workers.process.returncode == 0
+        cluster.ask("retire_workers", workers=cluster.at_work(), close_workers=True)
+        assert workers.process.wait(60) == 0
         assert workers.log.read_text().splitlines()[-1].endswith("the scheduler has retired every worker")
 
 
