@@ -110,10 +110,11 @@ def test_nothing_outlives_a_killed_parent(scheduler: Cluster, database: Database
 def test_workers_come_back_after_their_death_and_after_the_schedulers(tmp_path: Path, database: Database) -> None:
     with Cluster(tmp_path) as cluster:
         workers = cluster.start_workers(database)
+        until(lambda: workers.log.read_text().count(" is ready at ") == 1, what="a worker that its nanny knows")
         cluster.kill_scheduler()
         until(lambda: "has lost the scheduler" in workers.log.read_text(), what="the line about the loss")
         cluster.start_scheduler()
-        until(cluster.at_work, timeout_s=60, what="the worker at the new scheduler")
+        until(lambda: workers.log.read_text().count(" is ready at ") == 2, timeout_s=60, what="the worker's return")
         (first,), before = workers.pids, cluster.at_work()
         psutil.Process(first).kill()
         until(lambda: cluster.at_work() not in ([], before), timeout_s=60, what="another worker process")
