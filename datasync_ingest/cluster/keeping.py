@@ -130,13 +130,12 @@ class Keeper:
                 continue
             await nanny.finished()
             del self._nannies[number]
+            if self._stop.is_set():
+                return
             if nanny.was_retired:
                 _log.info("%s was retired by the scheduler", nanny.name)
                 return
-            if not self._stop.is_set():
-                _log.warning(
-                    "%s has lost the scheduler (%s), and starts again", nanny.name, nanny.reason or "no reason"
-                )
+            _log.warning("%s has lost the scheduler (%s), and starts again", nanny.name, nanny.reason or "no reason")
 
     async def _started(self, number: int) -> TellingNanny | None:
         kept = self._kept

@@ -76,7 +76,8 @@ class Scheduler:
         if not workers:
             return set()
         try:
-            return set(await asyncio.wait_for(self._call("retire_workers", workers=workers), _ANSWER_S))
+            answer = self._call("retire_workers", workers=workers, close_workers=True)
+            return set(await asyncio.wait_for(answer, _ANSWER_S))
         except (OSError, asyncio.TimeoutError):
             return set()
 

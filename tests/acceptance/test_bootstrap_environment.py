@@ -82,6 +82,18 @@ def test_changed_requirements_replace_the_environment(checkout: Checkout, tmp_pa
     assert checkout.run().err == []
 
 
+def test_only_a_pool_on_a_cluster_gets_an_environment_with_dask(checkout: Checkout, tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path, "late_module")
+    (checkout.top / "datasync_ingest" / "pools").mkdir()
+    (checkout.top / "datasync_ingest" / "pools" / "requirements.txt").write_text(f"{wheel}\n")
+    with_it = checkout.run("--pool", "dask", "import", "late_module")
+    assert (with_it.code, Path(with_it.said["prefix"]).name[:10]) == (0, ".venv-dask")
+    assert not (checkout.top / ".venv").exists()
+    assert checkout.run("--pool", "processes", "import", "late_module").code == 1
+    assert checkout.run("--pool=dask").said["prefix"] == with_it.said["prefix"]
+    assert len(checkout.complete()) == 2
+
+
 def test_a_running_command_keeps_its_environment_until_its_end(checkout: Checkout, tmp_path: Path) -> None:
     checkout.require(str(write_wheel(tmp_path, "late_module")))
     with checkout.start("import", "late_module") as running:
@@ -166,6 +178,11 @@ def test_a_folder_called_venv_that_somebody_else_made_stays(checkout: Checkout) 
 INSTALLED = {
     "this version": (VERSION, [], True),
     "this version and what it needs": (VERSION, ["pip>=1", 'nothing-of-that-name>=1; extra == "test"'], True),
+    "this version without an extra that is not asked for": (
+        VERSION,
+        ['nothing-of-that-name>=1; extra == "dask"'],
+        True,
+    ),
     "another version": ("1.2.2", [], False),
     "this version without what it needs": (VERSION, ["nothing-of-that-name>=1"], False),
 }

@@ -103,6 +103,22 @@ def test_a_shim_for_a_python_that_is_not_there_is_passed_over(tmp_path: Path, mo
     assert interpreters.newer_python() == str(tmp_path / "python3.12")
 
 
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        (["--pool", "dask"], True),
+        (["--fresh", "--pool=dask", "--json"], True),
+        (["--pool", "dask", "--pool", "processes"], False),
+        (["--pool=inline", "--pool=dask"], True),
+        (["dask"], False),
+        (["--pool"], False),
+        ([], False),
+    ],
+)
+def test_the_last_pool_of_a_command_line_says_whether_dask_is_needed(words: list[str], chosen: bool) -> None:
+    assert bootstrap.chooses_dask(words) == chosen
+
+
 def test_windows_is_told_of_wsl() -> None:
     with pytest.raises(interpreters.SetUpError, match="WSL"):
         interpreters.require_platform("nt")

@@ -69,6 +69,10 @@ def calls_of(function: str) -> set[str]:
         ("requests", {"api.client"}),
         ("urllib3", {"api.client"}),
         ("multiprocessing", {"pools.crew", "pools.serving", "pools.inline", "pools.dask", "cluster.keeping"}),
+        (
+            "distributed",
+            {"pools.dask_cluster", "pools.dask_worker", "cluster.scheduler", "cluster.keeping", "cluster.member"},
+        ),
         ("dask", {"pools.dask_cluster"}),
     ],
 )

@@ -30,6 +30,7 @@ DOCKERFILE = parse((DOCKER / "Dockerfile").read_text(encoding="utf-8"))
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(DOCKER / "compose.yaml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 COMMANDS = ("ingest", "export-ids", "status", "submit")
+CLUSTER = ("scheduler", "worker", "cluster-ingest")
 DATABASES = ("database", "demo-database")
 
 
@@ -136,7 +137,10 @@ def test_what_builds_the_package_has_the_version_that_the_tests_have() -> None:
 
 def test_the_image_is_built_here_under_the_version_of_the_sources() -> None:
     own = [service for name, service in SERVICES.items() if name not in DATABASES]
-    assert {service["image"] for service in own} == {f"datasync-ingest:{datasync_ingest.__version__}"}
+    for name in set(SERVICES) - set(DATABASES):
+        tag = "-dask" if name in CLUSTER else ""
+        assert SERVICES[name]["image"] == f"datasync-ingest:{datasync_ingest.__version__}{tag}"
+        assert SERVICES[name]["build"].get("args") == ({"ALSO": "dask.txt"} if name in CLUSTER else None)
     assert {service["pull_policy"] for service in own} == {"never"}
     for service in own:
         assert (DOCKER / service["build"]["context"]).resolve() == TOP
@@ -153,7 +157,7 @@ def test_the_image_runs_as_a_user_who_is_not_root_and_names_its_programs_directl
 
 def test_docker_waits_for_the_ordered_stop_before_it_kills() -> None:
     assert DOCKERFILE.stages[-1].last("STOPSIGNAL").text == "SIGTERM"
-    for name in (*COMMANDS, "demo"):
+    for name in (*COMMANDS, *CLUSTER, "demo"):
         assert parse_seconds(SERVICES[name]["stop_grace_period"]) >= Settings().stop_grace + AFTER_STOP_GRACE_S
 
 
@@ -166,6 +170,17 @@ def test_a_service_is_the_command_of_its_name_on_the_database_of_the_compose_fil
     assert service["env_file"] == [{"path": "../.env", "required": False}]
     assert service["depends_on"] == {"database": {"condition": "service_healthy"}}
     assert "work:/work" in service["volumes"]
+
+
+def test_the_cluster_has_the_database_of_the_commands_and_its_workers_no_key() -> None:
+    for name in CLUSTER[1:]:
+        settings = dict(SERVICES[name]["environment"])
+        assert settings.pop("DASK_SCHEDULER_ADDRESS") == "tcp://scheduler:8786"
+        assert settings == SERVICES["ingest"]["environment"]
+    assert SERVICES["worker"]["entrypoint"] == ["datasync-worker"]
+    assert SERVICES["cluster-ingest"]["entrypoint"] == ["datasync-ingest", "--pool=dask"]
+    assert "work:/work" in SERVICES["cluster-ingest"]["volumes"]
+    assert not {name for name in CLUSTER[:2] if "env_file" in SERVICES[name]}
 
 
 def test_only_the_ingest_starts_without_being_named() -> None:
@@ -185,7 +200,7 @@ def test_the_database_is_on_no_network_and_meets_the_commands_at_its_socket(name
     assert service["network_mode"] == "none"
     (socket,) = (volume.split(":")[0] for volume in service["volumes"] if volume.endswith(":/var/run/postgresql"))
     users = {user for user, other in SERVICES.items() if f"{socket}:/run/postgresql" in other.get("volumes", [])}
-    assert users == (set(COMMANDS) if name == "database" else {"demo"})
+    assert users == ({*COMMANDS, *CLUSTER[1:]} if name == "database" else {"demo"})
 
 
 @pytest.mark.parametrize("name", DATABASES)
