@@ -11,7 +11,7 @@ from ..ledger.standing import Standing, standing
 from ..postgres.contents import contents
 from ..postgres.database import database, embedded_directory
 from ..postgres.postmaster import running_server
-from ..settings import Settings, forget_libpq_environment
+from ..settings import PUBLIC, Settings, forget_libpq_environment
 from .state import LATELY_S, Status, Table, now, sidecar_key
 
 _EMBEDDED, _NAMED = "embedded PostgreSQL", "named by DATABASE_URL or PG*"
@@ -22,7 +22,8 @@ NO_EMBEDDED = "There is none yet."
 
 def database_name(settings: Settings) -> str:
     """Which database it is, for people."""
-    return _EMBEDDED if settings.database is None else _NAMED
+    name = _EMBEDDED if settings.database is None else _NAMED
+    return name if settings.schema == PUBLIC else f"{name}, schema {settings.schema}"
 
 
 def look(settings: Settings, table: Table) -> Status:
@@ -49,13 +50,13 @@ def table_of(settings: Settings, *, start: bool, say: Callable[[str], None]) -> 
     """
     if settings.database is not None:
         conninfo = settings.database.reveal()
-        yield lambda: _table(_NAMED, conninfo)
+        yield lambda: _table(settings, conninfo)
         return
     forget_libpq_environment()
     if start and embedded_directory(settings).exists():
         with database(settings, say=say) as served:
             conninfo = served.conninfo.reveal()
-            yield lambda: _table(_EMBEDDED, conninfo)
+            yield lambda: _table(settings, conninfo)
         return
     yield lambda: _table_of_guest(settings)
 
@@ -64,16 +65,17 @@ def _table_of_guest(settings: Settings) -> Table:
     directory = embedded_directory(settings)
     conninfo = running_server(directory)
     if conninfo is None:
-        return Table(_EMBEDDED, now(), why=NOT_RUNNING if directory.exists() else NO_EMBEDDED)
-    seen = _table(_EMBEDDED, conninfo)
+        return Table(database_name(settings), now(), why=NOT_RUNNING if directory.exists() else NO_EMBEDDED)
+    seen = _table(settings, conninfo)
     if seen.error is not None and running_server(directory) is None:  # its last user has left meanwhile
-        return Table(_EMBEDDED, now(), why=NOT_RUNNING)
+        return Table(database_name(settings), now(), why=NOT_RUNNING)
     return seen
 
 
-def _table(name: str, conninfo: str) -> Table:
+def _table(settings: Settings, conninfo: str) -> Table:
+    name = database_name(settings)
     try:
-        found = contents(conninfo)
+        found = contents(conninfo, settings.schema)
     except IngestError as error:
         return Table(name, now(), why=str(error), error=error)
     return Table(name, now(), found, why="" if found is not None else NOT_YET)
