@@ -24,7 +24,8 @@ _LOOK = """
     FROM (SELECT) AS one_row LEFT JOIN pg_namespace AS schema ON nspname = %s
 """
 _HAS_TABLES = "SELECT to_regclass(%s) IS NOT NULL"
-_SOURCE = f"SELECT source, (SELECT count(*) FROM {EVENTS}) FROM {SOURCE}"
+_SOURCE = f"SELECT source FROM {SOURCE}"
+_COUNT = f"SELECT count(*) FROM {EVENTS}"
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _RIGHT = "SELECT coalesce(has_table_privilege(to_regclass(%s), %s), false)"
 
@@ -81,7 +82,9 @@ def _seen(cursor: Cursor) -> Standing:
     if any(right.startswith("SELECT") for right in lacking):
         return replace(seen, lacking=lacking)
     cursor.execute(here(cursor, _SOURCE))
-    source, events = cursor.fetchone() or (None, 0)
+    (source,) = cursor.fetchone() or (None,)
+    cursor.execute(here(cursor, _COUNT))
+    (events,) = cursor.fetchone() or (0,)
     return replace(seen, source=source, events=events, lacking=lacking)
 
 
