@@ -111,7 +111,7 @@ def test_the_loop_of_the_readme_fills_three_schemas_at_once_and_every_command_me
     another(sources)
 
 
-def asked(sources: Sources, name: str) -> tuple[int, list[tuple[object, ...]]]:
+def asked(sources: Sources, name: str) -> object:
     pages = sources.database.query(f"SELECT * FROM {name}.ingested_pages ORDER BY walk, sequence")
     return sources.apis[name].counters(), pages
 
