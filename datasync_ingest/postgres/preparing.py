@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib import resources
 
@@ -9,12 +10,16 @@ from psycopg2.errors import InsufficientPrivilege
 from psycopg2.extensions import cursor as Cursor
 
 from ..errors import ConfigurationError, DatabaseRefusedError, OtherSourceError
+from ..settings import PUBLIC
 from .connection import first_line
 from .tables import PAGES, SCHEMA, SOURCE, here, schema_of
 
 SCHEMA_VERSION = 2
 
+_log = logging.getLogger(__name__)
+
 _HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
+_BY_SEARCH_PATH = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass('ingest_source')"
 _CREATE_SCHEMA = f"CREATE SCHEMA {SCHEMA}"
 _HAS_TABLE = "SELECT to_regclass(%s) IS NOT NULL"
 _CLAIM = f"INSERT INTO {SOURCE} (source) VALUES (%s)"
@@ -43,6 +48,7 @@ def prepare(cursor: Cursor, source: str) -> SourceIdentity:
     """
     if not is_there(cursor, SOURCE):
         _require_schema(cursor)
+        _warn_of_others(cursor)
         tables = resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
         cursor.execute(here(cursor, tables))
         cursor.execute(here(cursor, _CLAIM), (source,))
@@ -74,6 +80,16 @@ def _require_schema(cursor: Cursor) -> None:
             hint=f"GRANT CREATE ON DATABASE to this user, or CREATE SCHEMA {schema} AUTHORIZATION this user; then run"
             " the same command again.",
         ) from error
+
+
+def _warn_of_others(cursor: Cursor) -> None:
+    """Earlier versions made their tables wherever the search path led."""
+    cursor.execute(_BY_SEARCH_PATH)
+    row = cursor.fetchone()
+    if row is not None and schema_of(cursor) == PUBLIC:
+        _log.warning(
+            "the tables in the schema %s, to which the search path leads, are not used: DB_SCHEMA is %s", row[0], PUBLIC
+        )
 
 
 def identity(cursor: Cursor) -> SourceIdentity | None:

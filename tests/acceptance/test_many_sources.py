@@ -123,6 +123,9 @@ def another(sources: Sources) -> None:
         assert (ended.code, ended.out) == (2, ""), ended.err
         sentence = "belongs to" if command == "ingest" else "was filled into the schema acme, and this is globex"
         assert sentence in ended.err
+    repository = "https://github.com/owner/repo"
+    held = sources.workplace("acme").run("submit", "--github-repo", repository, "--yes", "--schema", "globex")
+    assert (held.code, "was filled into the schema acme" in held.err) == (2, True), held.err
     moved = sources.workplace("acme").run("ingest", "--schema", "unheard_of")
     assert moved.code == 2
     assert "this data directory was filled into the schema acme, and this is unheard_of" in moved.err
@@ -134,7 +137,7 @@ def another(sources: Sources) -> None:
 
 def test_ctrl_c_stops_all_of_the_loop_in_order_and_the_same_lines_go_on(sources: Sources) -> None:
     for api in sources.apis.values():
-        api.options(latency_ms=150)
+        api.options(latency_ms=1500)
     process = sources.begin_loop()
     begun = [sources.workplace(name) for name in SOURCES]
     until(lambda: all(one.completed_pages() >= 2 for one in begun), what="pages of all three")
@@ -199,7 +202,8 @@ def test_neither_a_search_path_nor_a_reserved_word_leads_elsewhere(
     )
     database.query(f'ALTER DATABASE "{database.value("SELECT current_database()")}" SET search_path = decoy')
     workplace.environment["API_BASE_URL"] = simulator(events=250).url
-    workplace.ingest()
+    ended = workplace.ingest()
+    assert "warning: the tables in the schema decoy, to which the search path leads, are not used" in ended.err
     workplace.environment["DATA_DIR"] = "other"
     workplace.ingest("--schema", "user", "--writer", "copy")
     assert database.value("SELECT count(*) FROM public.ingested_events") == 250

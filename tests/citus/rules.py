@@ -16,6 +16,7 @@ TEMPORARY = "staged_events"
 DDL = "https://docs.citusdata.com/en/stable/develop/reference_ddl.html"
 DML = "https://docs.citusdata.com/en/stable/develop/reference_dml.html"
 SQL = "https://docs.citusdata.com/en/stable/develop/reference_workarounds.html#limitations"
+TRIGGERS = "https://docs.citusdata.com/en/stable/extra/triggers.html"
 ERRORS = "https://docs.citusdata.com/en/stable/reference/common_errors.html"
 
 Rule = Callable[[str, Tree], bool]
@@ -86,9 +87,14 @@ def _sequence(kind: str, tree: Tree) -> bool:
     return kind == "create_stmt" and target(tree) == DISTRIBUTED and (bool(types & _SMALL_SEQUENCES) or small)
 
 
-@_rule("no rule and no trigger", SQL)
-def _rules_and_triggers(kind: str, tree: Tree) -> bool:
-    return kind in ("rule_stmt", "create_trig_stmt") and target(tree) == DISTRIBUTED
+@_rule("no rule", SQL)
+def _rule_of_rewriting(kind: str, tree: Tree) -> bool:
+    return kind == "rule_stmt" and target(tree) == DISTRIBUTED
+
+
+@_rule("no trigger", TRIGGERS)
+def _trigger(kind: str, tree: Tree) -> bool:
+    return kind == "create_trig_stmt" and target(tree) == DISTRIBUTED
 
 
 @_rule("it is no temporary, unlogged, inherited or partitioned table", SQL)
