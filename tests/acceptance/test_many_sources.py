@@ -60,7 +60,7 @@ class Sources:
 
     def loop(self) -> tuple[int, str]:
         process = self.begin_loop()
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=200)
         return process.returncode, out
 
     def workplace(self, name: str, **more: str) -> Workplace:
@@ -88,6 +88,7 @@ def sources(tmp_path: Path, database: Database, simulator: Start) -> Sources:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(240)
 def test_the_loop_of_the_readme_fills_three_schemas_at_once_and_every_command_means_its_own(sources: Sources) -> None:
     code, out = sources.loop()
     assert code == 0, out
@@ -135,6 +136,7 @@ def another(sources: Sources) -> None:
     assert sources.ids("globex") == sorted(sources.apis["globex"].ids())
 
 
+@pytest.mark.timeout(240)
 def test_ctrl_c_stops_all_of_the_loop_in_order_and_the_same_lines_go_on(sources: Sources) -> None:
     for api in sources.apis.values():
         api.options(latency_ms=1500)
