@@ -76,12 +76,14 @@ def reconcile(ledger: Ledger, database: SourceDatabase, source: str, *, adopt: b
     ledger takes the old one's place, once it is sure that the database is this source's.
     Raises OtherSourceError, LedgerDivergedError.
     """
+    marked = {page.page for page in ledger.pages()}
+    if marked and database.identity() is None:
+        raise _another(ledger, database)  # before tables are made where there should be some
     identity = database.prepare(source)
     _agree_on_source(ledger, database, identity, source, adopt=adopt)
     if fresh:
         ledger.take_place()
         database.forget_pages()
-    marked = {page.page for page in ledger.pages()}
     _agree_on_database(ledger, database, identity, any_marked=bool(marked))
     committed = database.pages()
     gone = marked - {page.page for page in committed}

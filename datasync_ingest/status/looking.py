@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ..errors import IngestError
 from ..ledger.lock import holder
@@ -38,7 +39,19 @@ def look(settings: Settings, table: Table) -> Status:
         sidecar = standing(settings.data_dir, since=at - LATELY_S)
     except IngestError as damage:
         error = damage
+    if table.contents is None and table.error is None:
+        table = _explained(table, sidecar, settings)
     return Status(at, settings.data_dir, who, sidecar, error, table, sidecar_key(sidecar, settings.api_key))
+
+
+def _explained(table: Table, sidecar: Standing | None, settings: Settings) -> Table:
+    """Where there are no tables, they may be in the schema into which the data directory was filled."""
+    filled = sidecar.facts.get("schema") if sidecar is not None else None
+    if filled in (None, settings.schema):
+        return table
+    return replace(
+        table, why=f"This data directory was filled into the schema {filled}, and this is {settings.schema}."
+    )
 
 
 @contextmanager

@@ -130,6 +130,9 @@ def another(sources: Sources) -> None:
     moved = sources.workplace("acme").run("ingest", "--schema", "unheard_of")
     assert moved.code == 2
     assert "this data directory was filled into the schema acme, and this is unheard_of" in moved.err
+    assert sources.database.value("SELECT to_regnamespace('unheard_of') IS NULL"), "nothing was made for it"
+    unheard_of = sources.workplace("acme").run("status", "--schema", "unheard_of")
+    assert "This data directory was filled into the schema acme, and this is unheard_of." in unheard_of.out
     seen = sources.workplace("acme").run("status", "--schema", "globex")
     assert "schema globex" in seen.out
     assert "It is another database than the one that the sidecar belongs to." in seen.out

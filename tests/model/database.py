@@ -46,6 +46,9 @@ class ModelDatabase:
         self._source = self._source or source
         return SourceIdentity(self._source, "the-only-database")
 
+    def identity(self) -> SourceIdentity | None:
+        return None if self._source is None else SourceIdentity(self._source, "the-only-database")
+
     def pages(self) -> list[CompletedPage]:
         return list(self.committed.values())
 
