@@ -23,6 +23,7 @@ from .history import History
 from .key_clock import KEY_FACT, KeyClock
 from .ledger import Ledger, RunEnding
 from .log_lines import about
+from .memory import keep_freed_memory
 from .messages import FEED
 from .meter import Meter
 from .observing import Observer, Observers
@@ -65,6 +66,7 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
     The summary's balance says whether the books are complete. Raises an IngestError for every other ending; what was
     committed by then stays, and is not fetched again.
     """
+    keep_freed_memory()
     key = settings.required_api_key
     with ExitStack() as opened:
         enter = opened.enter_context

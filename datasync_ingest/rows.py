@@ -63,8 +63,7 @@ class Rows(Sequence[EventRow]):
 
     def in_order(self, items: Iterable[T]) -> list[T]:
         """What was made of each row in the order of `columns`, in the order of the rows."""
-        found = list(items)
-        return [found[index] for index in self._order]
+        return list(map(list(items).__getitem__, self._order))
 
     def __len__(self) -> int:
         return len(self._order)

@@ -3,13 +3,16 @@
 Nothing limits until the first refusal (429). From then on requests start one by one, at a rate:
 
 - A refusal of a request that was under way when the rate was last reduced is no news: a burst of them is one decrease.
-- The first decrease searches: from what was served in the last half minute, and doubled with every few answers until
-  the next refusal.
-- Every later one measures: what was served since the server came back is what it sustains (the ceiling). The rate goes
-  a tenth below and comes back along a cubic: fast at first, slow about the ceiling, and fast again beyond it, where the
-  server may have become faster. It grows only with answers to requests that had to wait for it.
-- After a refusal one request at a time asks whether the server is back, in intervals that double; how long it was
-  away is remembered, so that the next time the first such request is made when it should be back.
+- The server's burst is used up then, and what it serves from one refusal to the next is what it sustains: that is the
+  ceiling. Until it is measured the rate is searched: a multiple of what was served since the first refusal.
+- With a ceiling the rate goes a tenth below and comes back along a cubic: fast at first, slow about the ceiling, and
+  fast again beyond it, where the server may have become faster: over twice as many answers as have measured it. It
+  grows only with answers to requests that had to wait for it.
+- A refusal below the ceiling contradicts it, and may be a stray one: the ceiling stays, and the rate is back there, and
+  beyond, within a few answers. Only the next refusal measures again; a few answers lower the ceiling a little, many
+  lower it to what was measured.
+- After a refusal one request at a time asks whether the server is back, in intervals that grow; how long it was away
+  after a refusal that was no stray one is remembered, and the next time it is asked a little earlier.
 - 503s, where they are many, and a latency of twice the usual reduce the rate likewise, where several requests are under
   way: more of them would bring no more. A single chain has nothing to give.
 """
@@ -26,20 +29,19 @@ START_WITH = 8  # requests under way at once at the very start; one more with ev
 RECENT_S = 60.0
 BURST_S = 30.0  # what was served in less time may have been the server's burst, and says nothing of a rate
 FIRST = 0.7  # of what was served so
-FIRST_PER_S = 0.25  # at least, which is less than any server in its right mind refuses
-DOUBLED_BY = 6  # answers, while the rate is searched
-SEARCH = 2.5  # times what was served a second since the search began, at most
-FEW = 8  # answers: a rate that was refused sooner is halved
+FIRST_PER_S = 1.5  # at least
+SEARCH = 2.5  # times what was served a second since the first refusal
+FEW = 8  # answers: fewer measure nothing, and a rate that was refused sooner is halved
 DECREASE = 0.9
+KEPT_BY = 20  # answers: so many count for the ceiling when less is measured, which may be a stray refusal's fault
 EASED = 0.75  # what waits at a server that has become slow must go down, too
 SETTLED = 32  # answers after a decrease: only then latency and 503s show what it has brought
-PLATEAU = 100  # answers until the rate is back at the ceiling
-AWAYS = 8
-LONGEST_PLATEAU = 600
-FASTEST_GROWTH = 1.02  # an answer
+PLATEAU = 100  # answers until the rate is back at the ceiling, at most
+SHORT_PLATEAU = 6  # after a refusal that contradicts the ceiling
+PLATEAUS = 2  # for each answer that has measured the ceiling
 SHORTEST_PAUSE_S = 0.5
+EARLIER = (0.85, 0.95)  # of what the server was away last time
 FURTHER = 1.6  # times as long as the server was away so far, it is asked again
-BEYOND = 1.25  # of what was measured: the highest ceiling that a rate which was refused leaves behind
 LATE = 0.05  # of the time between two requests: what one starts too late, the next makes up for
 LOOK_AGAIN_S = 1.0  # the rate may have grown since somebody was told how long to wait
 OVERLOADED = 4  # 503s among the last answers
@@ -57,10 +59,11 @@ class LearnedRate:
         self._next_at = 0.0
         self._reduced_at = float("-inf")  # requests that started before are no news
         self._refusals = 0  # in a row, each of a request that was to find out whether the server is back
-        self._refused_at = 0.0  # the first of them, or where the counting begins
-        self._back_after = (0.0, float("inf"))  # seconds: the server was still away, and back, after a refusal
-        self._back_at = 0.0
-        self._served = 0  # since then
+        self._refused_at = 0.0  # the first of them
+        self._away_s = 0.0  # from a refusal until the server was found to be back, last time
+        self._counted_from = 0.0
+        self._counted = 0  # answers since then
+        self._plateau = PLATEAU
         self._grown = 0  # answers that made the rate grow since it was last reduced
         self._answers: deque[float] = deque()  # moments, of the last RECENT_S
         self._overloaded: deque[bool] = deque(maxlen=OF_LAST)
@@ -97,9 +100,9 @@ class LearnedRate:
     def served(self, started_at: float, now: float, *, paced: bool) -> None:
         """An answer that was no refusal; `paced`: its request had to wait for the rate."""
         if not self._total:
-            self._refused_at = self._back_at = started_at
+            self._counted_from = started_at
         self._total += 1
-        self._served += 1
+        self._counted += 1
         self._answers.append(now)
         while self._answers[0] < now - RECENT_S:
             self._answers.popleft()
@@ -118,12 +121,9 @@ class LearnedRate:
         if not self._refusals:
             self._reduce(now)
             self._refused_at = now
-        else:
-            away, back = started_at - self._refused_at, self._back_after[1]
-            self._back_after = (away, back if back > away else float("inf"))
         self._refusals += 1
         self._reduced_at = now
-        wait_s = self._pause_s(now) if retry_after_s is None else retry_after_s
+        wait_s = self._pause_s(started_at, now) if retry_after_s is None else retry_after_s
         self._next_at = now + wait_s
         return wait_s
 
@@ -139,68 +139,76 @@ class LearnedRate:
             self._ease(started_at, now)
 
     def _ease(self, started_at: float, now: float) -> None:
-        if started_at <= self._reduced_at or self._refusals or (self.rate is not None and self._served < SETTLED):
+        if started_at <= self._reduced_at or self._refusals or (self.rate is not None and self._counted < SETTLED):
             return
         self._overloaded.clear()
-        since = self._answers[0] if self.rate is None and self._answers else self._refused_at
-        served = len(self._answers) if self.rate is None else self._served
+        since = self._answers[0] if self.rate is None and self._answers else self._counted_from
+        served = len(self._answers) if self.rate is None else self._counted
         measured = served / max(1.0, now - since)
         self.ceiling = max(self.slowest, measured if self.rate is None else min(self.rate, measured))
-        self.rate, self._grown = max(self.slowest, EASED * self.ceiling), 0
-        self._reduced_at, self._refused_at, self._back_at, self._served = now, now, now, 0
+        self.rate, self._grown, self._plateau = max(self.slowest, EASED * self.ceiling), 0, PLATEAU
+        self._reduced_at = now
+        self._count_from(now)
 
     # --- inside ---
 
     def _reduce(self, now: float) -> None:
         self._grown = 0
         if self.rate is None:
-            span_s = max(BURST_S, now - self._answers[0]) if self._answers else BURST_S
-            self.rate, self.ceiling = max(FIRST_PER_S, FIRST * len(self._answers) / span_s), 0.0
-        elif self._served < FEW:
-            self.rate, self.ceiling = self.rate / 2, self.rate * 0.75
+            self.rate, self.ceiling = self._first_rate(now), 0.0
+            self._count_from(now)
+            return
+        below = self.rate < self.ceiling
+        if below and self._plateau > SHORT_PLATEAU:
+            self._plateau = SHORT_PLATEAU
+        elif self._counted < FEW:
+            self.rate, self.ceiling = self.rate / 2, 0.0
         else:
-            measured = self._measured(now)
-            between = (measured * self.rate) ** 0.5
-            self.ceiling = min(self.rate, between, BEYOND * measured if self.ceiling else between)
-            self.rate = DECREASE * self.ceiling
-        self.rate = max(self.slowest, self.rate)
-
-    @property
-    def _plateau(self) -> float:
-        """Answers until the rate is back at the ceiling: the more, the longer a refusal keeps the server away."""
-        away_s = min(self._back_after[1], RECENT_S)
-        return max(PLATEAU, min(LONGEST_PLATEAU, AWAYS * away_s * self.ceiling))
+            self.ceiling = self._measured(now)
+            self._plateau = SHORT_PLATEAU if below else min(PLATEAU, PLATEAUS * self._counted)
+            self._count_from(now)
+        self.rate = max(self.slowest, min(self.rate, DECREASE * self.ceiling) if self.ceiling else self.rate)
 
     def _measured(self, now: float) -> float:
-        """Requests a second since the server was last refusing; while it did, it may have saved up for a burst."""
-        return self._served / max(1e-3, now - self._refused_at)
+        """Requests a second since the counting began, and where that is below the ceiling, something between."""
+        measured = self._counted / max(1e-3, now - self._counted_from)
+        if measured >= self.ceiling:
+            return measured
+        return (self._counted * measured + KEPT_BY * self.ceiling) / (self._counted + KEPT_BY)
+
+    def _first_rate(self, now: float) -> float:
+        """Where the search begins."""
+        span_s = max(BURST_S, now - self._answers[0]) if self._answers else BURST_S
+        return max(FIRST_PER_S, FIRST * len(self._answers) / span_s)
+
+    def _count_from(self, now: float) -> None:
+        self._counted_from, self._counted = now, 0
 
     def _grow(self, rate: float, now: float) -> None:
         self._grown += 1
-        if not self.ceiling:
-            self.rate = max(rate, min(rate * 2 ** (1 / DOUBLED_BY), SEARCH * self._served / (now - self._back_at)))
-            return
-        beyond = (self._grown / self._plateau - 1) ** 3
-        self.rate = max(rate, min(self.ceiling * (1 + (1 - DECREASE) * beyond), rate * FASTEST_GROWTH))
+        if self.ceiling:
+            beyond = (self._grown / self._plateau - 1) ** 3
+            self.rate = max(rate, self.ceiling * (1 + (1 - DECREASE) * beyond))
+        else:
+            self.rate = max(rate, SEARCH * self._counted / (now - self._counted_from))
 
-    def _pause_s(self, now: float) -> float:
+    def _pause_s(self, started_at: float, now: float) -> float:
         """Before the server is asked whether it is back: no two processes choose the same."""
         assert self.rate is not None
-        away, back = self._back_after
-        if back == float("inf"):
-            back_after = away * FURTHER
-        elif back - away > back / 4:
-            back_after = (away + back) / 2
+        away_s = started_at - self._refused_at
+        if self._refusals == 1:
+            least, most = EARLIER
+            ask_after_s = self._away_s * (least + (most - least) * self._jitter())
         else:
-            back_after = back
+            ask_after_s = self._away_s if away_s < self._away_s else FURTHER * away_s
         least_s = max(SHORTEST_PAUSE_S, (0.5 + self._jitter()) / self.rate)
-        return min(max(self._refused_at + back_after - now, least_s), self.half_life_s)
+        return min(max(self._refused_at + ask_after_s - now, least_s), self.half_life_s)
 
     def _is_back(self, started_at: float) -> None:
-        away, _ = self._back_after
-        back = started_at - self._refused_at
-        self._back_after = (min(away, back), back)
-        self._refusals, self._served, self._back_at = 0, 0, started_at
+        away_s = started_at - self._refused_at
+        if self._plateau > SHORT_PLATEAU or away_s < self._away_s:
+            self._away_s = away_s
+        self._refusals = 0
 
 
 class Latency:

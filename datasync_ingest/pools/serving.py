@@ -9,6 +9,7 @@ import threading
 from multiprocessing.connection import Connection, wait
 from multiprocessing.queues import Queue
 
+from ..memory import keep_freed_memory
 from ..messages import RawPage, Stop
 from ..stopping import SIGNALS
 from ..worker import Worker, WorkerOptions
@@ -18,6 +19,7 @@ def serve(number: int, options: WorkerOptions, queue: Queue[RawPage | Stop], pip
     """Returns when it meets STOP. Every message is one atomic write (see `worker.failure`): none arrives in half."""
     for ignored in SIGNALS:
         signal.signal(ignored, signal.SIG_IGN)  # a process group gets them too; the parent says when to stop
+    keep_freed_memory()
     threading.Thread(target=_leave_with_parent, name="parent watch", daemon=True).start()
     worker = Worker(number, options, pipe.send)
     try:
