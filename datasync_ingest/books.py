@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from .errors import IncompleteError, LedgerDivergedError, OtherSourceError
 from .ledger import Ledger, PoisonedPage
 from .plan import rebuilt, walk_of
-from .postgres.source import Holdings, SourceDatabase, SourceIdentity
+from .postgres.preparing import SourceIdentity
+from .postgres.source import Holdings, SourceDatabase
+from .settings import PUBLIC
 
 _log = logging.getLogger(__name__)
 
@@ -74,13 +76,15 @@ def reconcile(ledger: Ledger, database: SourceDatabase, source: str, *, adopt: b
     ledger takes the old one's place, once it is sure that the database is this source's.
     Raises OtherSourceError, LedgerDivergedError.
     """
+    marked = {page.page for page in ledger.pages()}
+    if marked and database.identity() is None:
+        raise _another(ledger, database)  # before tables are made where there should be some
     identity = database.prepare(source)
     _agree_on_source(ledger, database, identity, source, adopt=adopt)
     if fresh:
         ledger.take_place()
         database.forget_pages()
-    marked = {page.page for page in ledger.pages()}
-    _agree_on_database(ledger, identity, any_marked=bool(marked))
+    _agree_on_database(ledger, database, identity, any_marked=bool(marked))
     committed = database.pages()
     gone = marked - {page.page for page in committed}
     if gone:
@@ -97,7 +101,7 @@ def reconcile(ledger: Ledger, database: SourceDatabase, source: str, *, adopt: b
     )
     if adopted:
         _log.info("%d committed pages were not marked in the sidecar; they are now", adopted)
-    ledger.keep(source=source, database_id=identity.database_id)
+    ledger.keep(source=source, database_id=identity.database_id, schema=database.schema)
     return holdings
 
 
@@ -110,23 +114,41 @@ def _agree_on_source(
         if not adopt:
             raise OtherSourceError(
                 f"The {holder} belongs to {theirs}, not to {source}.",
-                hint="Use another DATA_DIR (and database) for another API. If the same API has moved to a new"
-                " address, run once with --adopt.",
+                hint="Use another DATA_DIR, and another --schema (or database), for another API. If the same API has"
+                " moved to a new address, run once with --adopt.",
             )
         _log.info("the %s belonged to %s; it is adopted for %s", holder, theirs, source)
     if identity.source != source:
         database.adopt(source)
 
 
-def _agree_on_database(ledger: Ledger, identity: SourceIdentity, *, any_marked: bool) -> None:
+def require_own(ledger: Ledger, database: SourceDatabase) -> None:
+    """Whoever only reads must not take another source's tables for those of this data directory.
+
+    Raises LedgerDivergedError.
+    """
+    identity = database.identity()
+    known = ledger.fact("database_id")
+    if known is not None and (identity is None or identity.database_id != known):
+        raise _another(ledger, database)
+
+
+def _agree_on_database(ledger: Ledger, database: SourceDatabase, identity: SourceIdentity, *, any_marked: bool) -> None:
     known = ledger.fact("database_id")
     if known is not None and known != identity.database_id and any_marked:
-        raise _diverged("it is another database than the one that this data directory was filled into")
+        raise _another(ledger, database)
+
+
+def _another(ledger: Ledger, database: SourceDatabase) -> LedgerDivergedError:
+    filled = ledger.fact("schema") or PUBLIC
+    if filled != database.schema:
+        return _diverged(f"this data directory was filled into the schema {filled}, and this is {database.schema}")
+    return _diverged("it is another database than the one that this data directory was filled into")
 
 
 def _diverged(how: str) -> LedgerDivergedError:
     return LedgerDivergedError(
         f"The sidecar and the database do not belong together: {how}.",
-        hint="Name the right database, or run with --fresh: it sets the sidecar aside, keeps all events that are"
-        " there, and walks once more from the newest event.",
+        hint="Name the right database and --schema, or run bin/ingest with --fresh: it sets the sidecar aside, keeps"
+        " all events that are there, and walks once more from the newest event.",
     )

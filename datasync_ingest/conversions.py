@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 API_PATH = "/api/v1"
 NONE = "none"
+_LONGEST_NAME = 63  # https://www.postgresql.org/docs/current/sql-syntax-lexical.html: what is beyond it is cut off
 
 
 def count(lowest: int, highest: int) -> Callable[[str], int]:
@@ -69,6 +70,18 @@ def scheduler_address(text: str) -> str:
     if match is None or not 0 < int(match[3] or 8786) < 65_536:
         raise ValueError("is not the address of a Dask scheduler, such as tcp://10.0.0.1:8786")
     return f"{match[1] or 'tcp'}://{match[2]}:{match[3] or 8786}"
+
+
+def schema_name(text: str) -> str:
+    """The name of a schema of PostgreSQL that is the same with and without quotes, in every program."""
+    text = text.strip()
+    if re.fullmatch(r"[a-z_][a-z0-9_]*", text) is None:
+        raise ValueError("is not a plain schema name: lower-case letters, digits and _, not beginning with a digit")
+    if len(text) > _LONGEST_NAME:
+        raise ValueError(f"is longer than the {_LONGEST_NAME} characters that PostgreSQL keeps of a name")
+    if text.startswith("pg_") or text == "information_schema":
+        raise ValueError("is a name that PostgreSQL keeps for itself")
+    return text
 
 
 def url_path(text: str) -> str:

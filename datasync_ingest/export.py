@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from .books import require_own
 from .errors import IncompleteError
 from .files import is_special, whole_file, write_all
 from .ledger import Ledger
@@ -75,12 +76,13 @@ def export_ids(
         ledger = opened.enter_context(Ledger.open(settings.data_dir, purpose="bin/export-ids"))
         conninfo = opened.enter_context(database(settings, say=say)).conninfo.reveal()
         _require_source(ledger)
-        table = _Table(conninfo, stop, say)
+        table = _Table(conninfo, settings.schema, stop, say)
+        table.require_own(ledger)
         total = None if incomplete else _total(ledger)
 
         def copy(file: BinaryIO) -> _Output:
             output = _Output(file, lambda done: shown(done, total))
-            with closing(ids(conninfo, patience_s=PATIENCE_S, waiting=say)) as blocks:
+            with closing(ids(conninfo, schema=settings.schema, patience_s=PATIENCE_S, waiting=say)) as blocks:
                 for block in blocks:
                     output.take(block)
             table.require(total, output.ids)  # in the place of a count before, which reads all of it once more
@@ -116,14 +118,20 @@ class _Table:
     """The events, held against the API's total."""
 
     conninfo: str
+    schema: str
     stop: StopRequest
     say: Callable[[str], None]
+
+    def require_own(self, ledger: Ledger) -> None:
+        """Raises LedgerDivergedError where it is not the one that the data directory was filled into."""
+        with self._opened() as source:
+            require_own(ledger, source)
 
     def require(self, total: int | None, events: int | None = None) -> None:
         """Raises IncompleteError where there are fewer `events` (None: counts them) than the API has."""
         if total is None or (events is not None and events >= total):
             return
-        with SourceDatabase(self.conninfo, patience_s=PATIENCE_S, waiting=self.say, waits=self.stop.wait_for) as source:
+        with self._opened() as source:
             holdings = source.holdings()
         events = holdings.events if events is None else events
         if events >= total:
@@ -136,6 +144,15 @@ class _Table:
             " --incomplete writes the others."
             if explained
             else "Run bin/ingest again; it goes on from where it ended. --incomplete writes what there is.",
+        )
+
+    def _opened(self) -> SourceDatabase:
+        return SourceDatabase(
+            self.conninfo,
+            schema=self.schema,
+            patience_s=PATIENCE_S,
+            waiting=self.say,
+            waits=self.stop.wait_for,
         )
 
 

@@ -88,7 +88,7 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         activities = Activities(*(one.activity for one in fetchers))
         total = ledger.fact("total")
         meter = Meter(holdings, activities, fetcher.pacer, key_clock, cursors=cursors, total=total)
-        options = WorkerOptions(served.conninfo, intent.writer, settings.db_patience)
+        options = WorkerOptions(served.conninfo, intent.writer, settings.db_patience, settings.schema)
         place = PoolOptions(settings.worker_concurrency, settings.scheduler, ledger.fact("database_id"))
         pool = POOLS[intent.pool](options, place)
         copier = Copier(
@@ -175,7 +175,9 @@ def _source(served: Database, settings: Settings, stop: StopRequest) -> SourceDa
         served.revive()
 
     patience_s = min(START_PATIENCE_S, settings.db_patience)
-    return SourceDatabase(served.conninfo.reveal(), patience_s=patience_s, waiting=waiting, waits=stop.wait_for)
+    return SourceDatabase(
+        served.conninfo.reveal(), schema=settings.schema, patience_s=patience_s, waiting=waiting, waits=stop.wait_for
+    )
 
 
 def _ledger(settings: Settings, intent: Intent) -> Ledger:

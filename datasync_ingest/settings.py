@@ -19,11 +19,14 @@ from .credentials import Secret as Secret
 from .errors import ConfigurationError
 from .messages import EVENTS, FEED
 
+PUBLIC = "public"  # the schema that PostgreSQL makes with every database
+
 # Masking a shorter text would garble every sentence that happens to hold it, and so give it away.
 _SHORTEST_MASKED = 4
 
 
 def _setting(variable: str, help: str, *, default: Any, convert: Callable[[str], Any], flag: str | None = None) -> Any:
+    """`flag` is given where it is not the variable's name."""
     metadata = {"variable": variable, "help": help, "convert": convert, "shown_default": default, "flag": flag}
     return field(default=None if callable(default) else default, metadata=metadata)
 
@@ -73,6 +76,13 @@ class Settings:
         "the feed's path, for a token of your own in TARGET_STREAM_TOKEN",
         default=None,
         convert=conversions.optional(conversions.url_path),
+    )
+    schema: str = _setting(
+        "DB_SCHEMA",
+        "the schema of the database that holds the tables; made where it is missing",
+        default=PUBLIC,
+        convert=conversions.schema_name,
+        flag="--schema",
     )
     data_dir: Path = _setting(
         "DATA_DIR",
@@ -194,7 +204,7 @@ def setting_fields() -> list[dataclasses.Field[Any]]:
 
 
 def flag_of(entry: dataclasses.Field[Any]) -> str:
-    """`BATCH_SIZE` is `--batch-size`, unless the setting says otherwise."""
+    """`BATCH_SIZE` is `--batch-size`, unless the setting names another flag."""
     return entry.metadata["flag"] or "--" + str(entry.metadata["variable"]).lower().replace("_", "-")
 
 

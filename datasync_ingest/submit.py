@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from .api.client import Response, Upload
 from .api.submissions import CHECK, TRIES, Listing, SubmissionApi, accepted
-from .books import Balance
+from .books import Balance, require_own
 from .errors import ApiUnreachableError, IngestError, NotTheApiError, StoppedError, SubmissionHeldError
 from .key_clock import KeyClock
 from .ledger import Ledger, Submission
@@ -214,8 +214,11 @@ def _balance(settings: Settings, ledger: Ledger, stop: StopRequest, say: Say) ->
         return None
     with (
         database(settings, say=say) as served,
-        SourceDatabase(served.conninfo.reveal(), patience_s=PATIENCE_S, waiting=say, waits=stop.wait_for) as source,
+        SourceDatabase(
+            served.conninfo.reveal(), schema=settings.schema, patience_s=PATIENCE_S, waiting=say, waits=stop.wait_for
+        ) as source,
     ):
+        require_own(ledger, source)
         return Balance(source.holdings(), ledger.fact("total"))
 
 

@@ -27,6 +27,7 @@ class WorkerOptions:
     conninfo: Secret
     writer: str
     db_patience_s: float
+    schema: str
     sign_of_life_s: float = 15.0  # as often as the growing wait for a database that is away says something
 
 
@@ -40,6 +41,7 @@ class Worker:
         self._reporting = threading.Lock()  # the signs of life come from a thread of their own
         self._store = PageStore(
             options.conninfo.reveal(),
+            schema=options.schema,
             insert=WRITERS[options.writer],
             patience_s=options.db_patience_s,
             application_name=f"datasync_ingest worker {number}",

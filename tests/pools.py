@@ -16,7 +16,7 @@ from datasync_ingest.messages import PageId, RawPage, Receipt, Started, WorkerMe
 from datasync_ingest.pools import Pool
 from datasync_ingest.postgres.source import SourceDatabase
 from datasync_ingest.postgres.writers import DEFAULT_WRITER
-from datasync_ingest.settings import Secret
+from datasync_ingest.settings import PUBLIC, Secret
 from datasync_ingest.worker import WorkerOptions
 from tests.harness import Database, until
 
@@ -42,10 +42,10 @@ def page(sequence: int, *, body: bytes | None = None, filler: int = 0) -> RawPag
 
 def worker_options(database: Database, **changes: float) -> WorkerOptions:
     """For workers on this database, in which the schema is made."""
-    with SourceDatabase(database.conninfo, patience_s=5, waiting=print) as source:
+    with SourceDatabase(database.conninfo, schema=PUBLIC, patience_s=5, waiting=print) as source:
         source.prepare("http://api")
     patience_s = changes.pop("db_patience_s", 30.0)
-    return WorkerOptions(Secret(database.conninfo), DEFAULT_WRITER, db_patience_s=patience_s, **changes)
+    return WorkerOptions(Secret(database.conninfo), DEFAULT_WRITER, db_patience_s=patience_s, schema=PUBLIC, **changes)
 
 
 def receipts(messages: list[WorkerMessage]) -> list[Receipt]:

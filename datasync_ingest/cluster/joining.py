@@ -32,7 +32,7 @@ def join(
     address, conninfo = _scheduler(settings), _database(settings)
     _require_enough(ports, settings.worker_concurrency)
     with closing(Wake()) as wake, stop_on_signals(wake) as request:
-        standing = request.wait_for(lambda: _looked_at(conninfo))
+        standing = request.wait_for(lambda: _looked_at(conninfo, settings.schema))
     _log.info("%s", _described(standing))
     hand_down(conninfo, {} if debug else QUIET)
     with dasks_lines(debug=debug), tempfile.TemporaryDirectory(prefix="datasync-worker-") as folder:
@@ -78,14 +78,15 @@ def _require_enough(ports: range | None, workers: int) -> None:
         )
 
 
-def _looked_at(conninfo: Secret) -> Standing:
+def _looked_at(conninfo: Secret, schema: str) -> Standing:
     """Raises DatabaseUnreachableError, DatabaseRefusedError, DatabaseError."""
     standing = look(
         conninfo.reveal(),
+        schema=schema,
         patience_s=_DATABASE_PATIENCE_S,
         waiting=lambda cause: _log.warning("%s", cause),
     )
-    require_writable(_server(standing), standing)
+    require_writable(_server(standing), standing, schema)
     return standing
 
 

@@ -23,6 +23,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--demo", action="store_true", help="the demo's database")
     parser.add_argument("--data-dir", metavar="DIR", help="DATA_DIR of the run")
+    parser.add_argument("--schema", metavar="NAME", help="DB_SCHEMA of the run: it comes first in the search path")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.set_defaults(progress="lines", json=False)
     options, own = parser.parse_known_args(list(sys.argv[1:] if argv is None else argv))

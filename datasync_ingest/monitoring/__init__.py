@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import IngestError
 from ..observing import Observer
-from ..settings import Settings
+from ..settings import PUBLIC, Settings
 from .health import Pulse
 from .server import Answer, Page, Request, serving
 
@@ -34,7 +34,8 @@ def monitoring(settings: Settings) -> Iterator[Sequence[Observer]]:
         return
     from .metrics import Metrics, require_writable  # prometheus_client takes 50 ms to import
 
-    metrics, pulse = Metrics(), Pulse()
+    labels = {} if settings.schema == PUBLIC else {"schema": settings.schema}
+    metrics, pulse = Metrics(labels=labels), Pulse()
     with ExitStack() as opened:
         if settings.metrics_file is not None:
             require_writable(settings.metrics_file)

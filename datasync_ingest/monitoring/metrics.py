@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import prometheus_client
@@ -28,10 +29,20 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """An Observer with a registry of its own. `page` may be asked for by any thread."""
+    """An Observer with a registry of its own. `page` may be asked for by any thread.
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+    `labels` are on every series: what tells the runs of a machine apart where their files are collected together.
+    """
+
+    def __init__(
+        self,
+        *,
+        labels: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._registry = CollectorRegistry()
+        self._labelled = _Labelled(self._registry, labels or {})
         self._standing = _Standing(clock=clock, wall=wall)
         self._registry.register(self._standing)
         self._events = self._counter("events", "Events of committed pages, by what became of them.", "outcome")
@@ -76,20 +87,33 @@ class Metrics:
     def page(self, request: Request) -> Answer:
         """The form that was asked for: Prometheus's own or OpenMetrics."""
         encoder, content_type = choose_encoder(request.accept or "")
-        return Answer(200, content_type, encoder(self._registry))
+        return Answer(200, content_type, encoder(self._labelled))
 
     def write(self, path: Path) -> None:
         """The form of node_exporter's textfile collector; `path` is the whole of it or what it was before.
 
         Raises OSError.
         """
-        write_to_textfile(str(path), self._registry)
+        write_to_textfile(str(path), self._labelled)
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
         return Counter(f"datasync_{name}", help, labels, registry=self._registry)
 
     def _histogram(self, name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"datasync_{name}", help, labels, buckets=buckets, registry=self._registry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelled(Collector):
+    """Another collector's metrics with more labels on each series."""
+
+    inner: CollectorRegistry
+    labels: Mapping[str, str]
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self.inner.collect():
+            metric.samples = [one._replace(labels={**one.labels, **self.labels}) for one in metric.samples]
+            yield metric
 
 
 class _Standing(Collector):

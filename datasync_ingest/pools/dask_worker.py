@@ -26,6 +26,7 @@ from tornado.ioloop import PeriodicCallback
 from .. import __version__
 from ..credentials import passwords_in
 from ..errors import WorkerRefusedError
+from ..memory import keep_freed_memory
 from ..messages import Failure, RawPage, Waiting, WorkerMessage
 from ..postgres.source import SourceDatabase
 from ..settings import handed_down
@@ -129,6 +130,7 @@ class Desk(WorkerPlugin):  # type: ignore[misc]  # which mypy does not read
 
     def __init__(self, worker: DaskWorker, terms: Terms) -> None:
         """Raises WorkerRefusedError where the worker's environment names no database."""
+        keep_freed_memory()
         self._dask = worker
         self._terms = terms
         conninfo = handed_down()
@@ -181,6 +183,7 @@ class Desk(WorkerPlugin):  # type: ignore[misc]  # which mypy does not read
     def _require_database(self, page: RawPage) -> None:
         with SourceDatabase(
             self._conninfo.reveal(),
+            schema=self._terms.options.schema,
             patience_s=self._terms.options.db_patience_s,
             waiting=lambda cause: self._report(Waiting(page.page, os.getpid(), cause)),
         ) as database:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg2
-from psycopg2.extensions import connection as Connection
 
 from ..errors import DatabaseError, DatabaseRefusedError, DatabaseUnreachableError, DiskFullError
+from .tables import Connection
 
 CONNECT_TIMEOUT_S = 10
 LOCK_TIMEOUT_S = 60  # longer than any page's commit; a lock held longer than that is somebody else's
@@ -53,15 +53,22 @@ _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 15.0
 
 
-def connect(conninfo: str, *, application_name: str, connect_timeout_s: int = CONNECT_TIMEOUT_S) -> Connection:
-    """One attempt. Raises psycopg2.Error as libpq has it; ValueError never. Not in autocommit."""
+def connect(
+    conninfo: str, *, schema: str, application_name: str, connect_timeout_s: int = CONNECT_TIMEOUT_S
+) -> Connection:
+    """One attempt. Raises psycopg2.Error as libpq has it; ValueError never. Not in autocommit.
+
+    `schema` is the one that statements on the connection mean, see `tables.here`; it need not be there.
+    """
     connection: Connection = psycopg2.connect(
         conninfo,
+        connection_factory=Connection,
         application_name=application_name,
         connect_timeout=connect_timeout_s,
         client_encoding="UTF8",
         **_KEEPALIVE,
     )
+    connection.schema = schema
     with connection, connection.cursor() as cursor:
         cursor.execute(_SESSION)
     return connection
@@ -70,6 +77,7 @@ def connect(conninfo: str, *, application_name: str, connect_timeout_s: int = CO
 def connect_patiently(
     conninfo: str,
     *,
+    schema: str,
     application_name: str,
     patience_s: float,
     waiting: Callable[[str], None],
@@ -84,7 +92,7 @@ def connect_patiently(
     wait_s = _FIRST_WAIT_S
     while True:
         try:
-            return connect(conninfo, application_name=application_name)
+            return connect(conninfo, schema=schema, application_name=application_name)
         except psycopg2.Error as error:
             cause = first_line(error)
             if not is_connection_trouble(error):

@@ -13,6 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from ..errors import DatabaseError, DatabaseRefusedError, DatabaseUnreachableError, IngestError
 from .connection import connect, first_line, is_connection_trouble, named
+from .tables import EVENTS, PAGES, REJECTED, REPAIRED, SOURCE, here
 
 T = TypeVar("T")
 
@@ -28,25 +29,25 @@ _TOO_LONG = {
     "55P03": f"another session has locked the table for {_LOCK_TIMEOUT_S} s",  # lock_not_available
 }
 
-_EXISTS = "SELECT to_regclass('ingest_source') IS NOT NULL"
-_SOURCE = "SELECT source, database_id::text FROM ingest_source"
-_SIZES = """
-    SELECT pg_table_size('ingested_events'), pg_indexes_size('ingested_events'),
-           pg_total_relation_size('ingested_pages') + pg_total_relation_size('rejected_events')
-           + pg_total_relation_size('repaired_events')
+_EXISTS = f"SELECT to_regclass('{SOURCE}') IS NOT NULL"
+_SOURCE = f"SELECT source, database_id::text FROM {SOURCE}"
+_SIZES = f"""
+    SELECT pg_table_size('{EVENTS}'), pg_indexes_size('{EVENTS}'),
+           pg_total_relation_size('{PAGES}') + pg_total_relation_size('{REJECTED}')
+           + pg_total_relation_size('{REPAIRED}')
 """
-_EVENTS = "SELECT count(*) FROM ingested_events"
+_EVENTS = f"SELECT count(*) FROM {EVENTS}"
 _TYPES_AND_DAYS = f"""
-    SELECT type, occurred_at::date::text, count(*) FROM ingested_events GROUP BY 1, 2 ORDER BY 3 DESC
+    SELECT type, occurred_at::date::text, count(*) FROM {EVENTS} GROUP BY 1, 2 ORDER BY 3 DESC
     LIMIT {_MOST_GROUPS}
-"""  # noqa: S608
-_REJECTED = "SELECT reason, count(*) FROM rejected_events GROUP BY 1 ORDER BY 2 DESC, 1"
+"""
+_REJECTED = f"SELECT reason, count(*) FROM {REJECTED} GROUP BY 1 ORDER BY 2 DESC, 1"
 # An event may have several repairs, joined where `RepairedEvent` is made.
-_REPAIRED = """
-    SELECT repair, count(*) FROM repaired_events, unnest(string_to_array(reason, '; ')) AS repair
+_REPAIRED = f"""
+    SELECT repair, count(*) FROM {REPAIRED}, unnest(string_to_array(reason, '; ')) AS repair
     GROUP BY 1 ORDER BY 2 DESC, 1
 """
-_REPAIRED_EVENTS = "SELECT count(*) FROM repaired_events"
+_REPAIRED_EVENTS = f"SELECT count(*) FROM {REPAIRED}"
 
 Group = tuple[str, int]  # what they have in common, and how many
 
@@ -80,15 +81,20 @@ class Contents:
     untold: list[str] = field(default_factory=list)
 
 
-def contents(conninfo: str) -> Contents | None:
-    """Looks into the database; None where the program has made no tables there.
+def contents(conninfo: str, schema: str) -> Contents | None:
+    """Looks into the database; None where the program has made no tables in the schema.
 
     Takes at most about CONNECT_TIMEOUT_S and TIME_S, a broken network aside. Raises
     DatabaseUnreachableError, DatabaseRefusedError, DatabaseError, DiskFullError.
     """
     try:
         with closing(
-            connect(conninfo, application_name="datasync_ingest status", connect_timeout_s=CONNECT_TIMEOUT_S)
+            connect(
+                conninfo,
+                schema=schema,
+                application_name="datasync_ingest status",
+                connect_timeout_s=CONNECT_TIMEOUT_S,
+            )
         ) as connection:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
             with connection, connection.cursor() as cursor:
@@ -108,10 +114,10 @@ class _Looking:
 
     def contents(self) -> Contents | None:
         """The quick questions first."""
-        self._cursor.execute(_EXISTS)
+        self._cursor.execute(here(self._cursor, _EXISTS))
         if not self._cursor.fetchall()[0][0]:
             return None
-        self._cursor.execute(_SOURCE)
+        self._cursor.execute(here(self._cursor, _SOURCE))
         source, database_id = (self._cursor.fetchall() or [(None, None)])[0]
         found = Contents(
             source,
@@ -131,7 +137,7 @@ class _Looking:
         self._cursor.execute("SAVEPOINT question")
         try:
             self._cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{left_ms}ms",))
-            self._cursor.execute(statement)
+            self._cursor.execute(here(self._cursor, statement))
             return read(self._cursor.fetchall())
         except psycopg2.Error as error:
             if error.pgcode not in _TOO_LONG:

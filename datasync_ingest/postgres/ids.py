@@ -13,17 +13,20 @@ from psycopg2.extensions import BYTES, register_type
 from psycopg2.extensions import cursor as Cursor
 
 from .connection import connect_patiently, named
+from .tables import EVENTS, here
 
 # The ids of a range as one value: a row an id costs the client 0.4 s of CPU and more for 3,000,000, and this 0.1 s; the
 # server has no more to do than for COPY. LIMIT in the place of the range's end would cost it half as much again.
-_FROM_THE_LAST = r"SELECT string_agg(id, E'\n' ORDER BY id) || E'\n' FROM ingested_events WHERE id > %s"
+_FROM_THE_LAST = rf"SELECT string_agg(id, E'\n' ORDER BY id) || E'\n' FROM {EVENTS} WHERE id > %s"
 _UP_TO = f"{_FROM_THE_LAST} AND id <= %s"
 
 # About so many ids are in a range. Its borders are of a sample, so that it may be a few times as many, or none.
 _IDS_IN_A_BLOCK = 10_000
 _SAMPLED_PAGES = 512  # of the table: 20,000 events
-_PAGES = "SELECT pg_relation_size('ingested_events') / current_setting('block_size')::integer"
-_SAMPLE = "SELECT id FROM ingested_events TABLESAMPLE SYSTEM (%s) ORDER BY id"
+_PAGES = f"SELECT pg_relation_size('{EVENTS}') / current_setting('block_size')::integer"
+_SAMPLE = f"SELECT id FROM {EVENTS} TABLESAMPLE SYSTEM (%s) ORDER BY id"
+# Reads all ids, and knows no pages: for a table that lies elsewhere, in partitions or on other servers.
+_BORDERS_ELSEWHERE = f"SELECT id FROM {EVENTS} WHERE random() < %s ORDER BY id"
 
 # By the index, whatever the planner knows of a table just filled. Whoever takes the blocks may be slow (`| less`).
 _PREPARE = """
@@ -35,7 +38,9 @@ _PREPARE = """
 _BLOCKS = 4  # that wait to be taken
 
 
-def ids(conninfo: str, *, patience_s: float, waiting: Callable[[str], None]) -> Generator[bytes, None, None]:
+def ids(
+    conninfo: str, *, schema: str, patience_s: float, waiting: Callable[[str], None]
+) -> Generator[bytes, None, None]:
     """Yields blocks of whole lines until all ids of one moment went by; memory stays flat.
 
     libpq waits in a thread, so that a signal's exception can end the wait for a block; close the generator then. A
@@ -50,7 +55,7 @@ def ids(conninfo: str, *, patience_s: float, waiting: Callable[[str], None]) -> 
 
     def work() -> None:
         try:
-            _read(conninfo, passage.give, patience_s, still_waiting)
+            _read(conninfo, schema, passage.give, patience_s, still_waiting)
         except Exception as error:
             passage.end(error)
         else:
@@ -104,9 +109,15 @@ class _Passage:
                 self._queue.get_nowait()
 
 
-def _read(conninfo: str, give: Callable[[bytes], None], patience_s: float, waiting: Callable[[str], None]) -> None:
+def _read(
+    conninfo: str, schema: str, give: Callable[[bytes], None], patience_s: float, waiting: Callable[[str], None]
+) -> None:
     connection = connect_patiently(
-        conninfo, application_name="datasync_ingest export", patience_s=patience_s, waiting=waiting
+        conninfo,
+        schema=schema,
+        application_name="datasync_ingest export",
+        patience_s=patience_s,
+        waiting=waiting,
     )
     try:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
@@ -124,10 +135,10 @@ def _give_all(cursor: Cursor, give: Callable[[bytes], None]) -> None:
     register_type(BYTES, cursor)  # text comes as it is sent, which is UTF-8
     last = ""  # no id is empty
     for border in borders:
-        cursor.execute(_UP_TO, (last, border))
+        cursor.execute(here(cursor, _UP_TO), (last, border))
         _give(cursor, give)
         last = border
-    cursor.execute(_FROM_THE_LAST, (last,))
+    cursor.execute(here(cursor, _FROM_THE_LAST), (last,))
     _give(cursor, give)
 
 
@@ -140,10 +151,13 @@ def _give(cursor: Cursor, give: Callable[[bytes], None]) -> None:
 
 def _borders(cursor: Cursor) -> list[str]:
     """Ids in their order that part the table into ranges."""
-    cursor.execute(_PAGES)
+    cursor.execute(here(cursor, _PAGES))
     pages = cursor.fetchall()[0][0]
-    share = min(1.0, _SAMPLED_PAGES / max(1, pages))
-    cursor.execute(_SAMPLE, (100 * share,))
+    if not pages:
+        cursor.execute(here(cursor, _BORDERS_ELSEWHERE), (1 / _IDS_IN_A_BLOCK,))
+        return [row[0] for row in cursor]
+    share = min(1.0, _SAMPLED_PAGES / pages)
+    cursor.execute(here(cursor, _SAMPLE), (100 * share,))
     sample = [row[0] for row in cursor]
     every = max(1, round(_IDS_IN_A_BLOCK * share))
     return sample[every - 1 :: every]

@@ -11,6 +11,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from .connection import connect_patiently, named
 from .source import count_holdings
+from .tables import EVENTS, REJECTED, REPAIRED, here
 
 _REASONS = 40  # at most; they come from short lists of ours
 _EXAMPLES = 3
@@ -19,26 +20,26 @@ _LABEL = 80  # characters of a type, a device or a browser; a hostile one may ha
 
 # One pass over the table for all four: 3,000,000 rows take 2 s on one core.
 _EVENTS = f"""
-    SELECT grouping(day, type, device, browser), coalesce(day::text, type, device, browser), sum(n)
-    FROM (
+    WITH counted AS MATERIALIZED (
         SELECT (occurred_at AT TIME ZONE 'UTC')::date AS day, left(type, {_LABEL}) AS type,
             left(device_type, {_LABEL}) AS device, left(browser, {_LABEL}) AS browser, count(*) AS n
-        FROM ingested_events GROUP BY 1, 2, 3, 4
-    ) AS counted
-    GROUP BY GROUPING SETS ((day), (type), (device), (browser))
-"""  # noqa: S608
+        FROM {EVENTS} GROUP BY 1, 2, 3, 4
+    )
+    SELECT grouping(day, type, device, browser), coalesce(day::text, type, device, browser), sum(n)
+    FROM counted GROUP BY GROUPING SETS ((day), (type), (device), (browser))
+"""
 _BY_GROUPING = {0b0111: "day", 0b1011: "type", 0b1101: "device", 0b1110: "browser"}
 # An event may have several repairs, see `rows_of` in pages.py.
-_REASON = """
-    SELECT of_it, n, walk::text, sequence, position, event_id, substr(raw, 1, {shown}), length(raw)
+_REASON = f"""
+    SELECT of_it, n, walk::text, sequence, position, event_id, substr(raw, 1, {_SHOWN_BYTES}), length(raw)
     FROM (
-        SELECT of_it, count(*) AS n FROM {table}, unnest(string_to_array(reason, '; ')) AS of_it
-        GROUP BY of_it ORDER BY n DESC, of_it LIMIT {reasons}
+        SELECT of_it, count(*) AS n FROM {{table}}, unnest(string_to_array(reason, '; ')) AS of_it
+        GROUP BY of_it ORDER BY n DESC, of_it LIMIT {_REASONS}
     ) AS reasons
     CROSS JOIN LATERAL (
-        SELECT walk, sequence, position, {event_id} AS event_id, raw FROM {table} AS example
+        SELECT walk, sequence, position, {{event_id}} AS event_id, raw FROM {{table}} AS example
         WHERE reasons.of_it = ANY (string_to_array(example.reason, '; '))
-        ORDER BY walk, sequence, position LIMIT {examples}
+        ORDER BY walk, sequence, position LIMIT {_EXAMPLES}
     ) AS examples
     ORDER BY n DESC, of_it, walk, sequence, position
 """
@@ -80,20 +81,24 @@ class TableOverview:
     repairs: tuple[Reason, ...]
 
 
-def overview(conninfo: str, *, patience_s: float, waiting: Callable[[str], None]) -> TableOverview | None:
+def overview(conninfo: str, *, schema: str, patience_s: float, waiting: Callable[[str], None]) -> TableOverview | None:
     """As of one moment, without a lock that anybody waits for; None where nothing was ever ingested.
 
     Raises DatabaseUnreachableError, DatabaseRefusedError, DatabaseError.
     """
     connection = connect_patiently(
-        conninfo, application_name="datasync_ingest report", patience_s=patience_s, waiting=waiting
+        conninfo,
+        schema=schema,
+        application_name="datasync_ingest report",
+        patience_s=patience_s,
+        waiting=waiting,
     )
     with closing(connection):
         try:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
             with connection, connection.cursor() as cursor:
                 cursor.execute(_SESSION)
-                cursor.execute("SELECT to_regclass('ingested_events') IS NOT NULL")
+                cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (here(cursor, EVENTS),))
                 (there,) = cursor.fetchone() or (False,)
                 return _overview(cursor) if there else None
         except psycopg2.Error as error:
@@ -106,23 +111,21 @@ def _overview(cursor: Cursor) -> TableOverview:
         events=sum(events for _, events in counts["type"]),
         rejected=count_holdings(cursor).rejected,
         counts=counts,
-        rejects=_reasons(cursor, "rejected_events", "''"),
-        repairs=_reasons(cursor, "repaired_events", "event_id"),
+        rejects=_reasons(cursor, REJECTED, "''"),
+        repairs=_reasons(cursor, REPAIRED, "event_id"),
     )
 
 
 def _counts(cursor: Cursor) -> dict[str, list[tuple[str | None, int]]]:
     found: dict[str, list[tuple[str | None, int]]] = {name: [] for name in _BY_GROUPING.values()}
-    cursor.execute(_EVENTS)
+    cursor.execute(here(cursor, _EVENTS))
     for grouping, value, events in cursor:
         found[_BY_GROUPING[grouping]].append((value, int(events)))
     return found
 
 
 def _reasons(cursor: Cursor, table: str, event_id: str) -> tuple[Reason, ...]:
-    cursor.execute(
-        _REASON.format(table=table, event_id=event_id, shown=_SHOWN_BYTES, reasons=_REASONS, examples=_EXAMPLES)
-    )
+    cursor.execute(here(cursor, _REASON.format(table=table, event_id=event_id)))
     found: dict[str, tuple[int, list[Example]]] = {}
     for reason, events, walk, sequence, position, one, raw, size in cursor:
         example = Example(f"{walk[:8]}/{sequence}", position, one, bytes(raw), size)

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import psycopg2
-from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
@@ -17,28 +16,29 @@ from ..messages import Counts, PageId, RawPage
 from ..rows import Rows
 from .connection import connect_patiently, first_line, is_connection_trouble, is_data_error, named
 from .locks import HOLD_FOR_PAGE
+from .tables import PAGES, REJECTED, REPAIRED, Connection, here, schema_of
 from .writers import InsertRows
 
-_INSERT_PAGE = """
-    INSERT INTO ingested_pages (walk, sequence, cursor, next_cursor, ends_walk, page_limit, received, inserted,
-                                already_there, rejected, repaired, after_position, first_position, last_position,
-                                sweep, since_ms, until_ms)
+_INSERT_PAGE = f"""
+    INSERT INTO {PAGES} (walk, sequence, cursor, next_cursor, ends_walk, page_limit, received, inserted,
+                         already_there, rejected, repaired, after_position, first_position, last_position,
+                         sweep, since_ms, until_ms)
     VALUES (%s, %s, %s, %s, %s, %s, 0, 0, 0, 0, 0, %s, %s, %s, %s, %s, %s)
     ON CONFLICT DO NOTHING
 """
-_UPDATE_COUNTS = """
-    UPDATE ingested_pages SET received = %s, inserted = %s, already_there = %s, rejected = %s, repaired = %s
+_UPDATE_COUNTS = f"""
+    UPDATE {PAGES} SET received = %s, inserted = %s, already_there = %s, rejected = %s, repaired = %s
     WHERE walk = %s AND sequence = %s
 """
-_STORED_COUNTS = """
-    SELECT received, inserted, already_there, rejected, repaired FROM ingested_pages WHERE walk = %s AND sequence = %s
+_STORED_COUNTS = f"""
+    SELECT received, inserted, already_there, rejected, repaired FROM {PAGES} WHERE walk = %s AND sequence = %s
 """
-_IS_STORED = """
+_IS_STORED = f"""
     SELECT received = %s AND first_position IS NOT DISTINCT FROM %s AND last_position IS NOT DISTINCT FROM %s
-    FROM ingested_pages WHERE walk = %s AND sequence = %s
+    FROM {PAGES} WHERE walk = %s AND sequence = %s
 """
-_INSERT_REJECTED = "INSERT INTO rejected_events (walk, sequence, position, reason, raw) VALUES %s"
-_INSERT_REPAIRED = "INSERT INTO repaired_events (walk, sequence, position, event_id, reason, raw) VALUES %s"
+_INSERT_REJECTED = f"INSERT INTO {REJECTED} (walk, sequence, position, reason, raw) VALUES %s"
+_INSERT_REPAIRED = f"INSERT INTO {REPAIRED} (walk, sequence, position, event_id, reason, raw) VALUES %s"
 
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
@@ -59,6 +59,7 @@ class PageStore:
         self,
         conninfo: str,
         *,
+        schema: str,
         insert: InsertRows,
         patience_s: float,
         application_name: str,
@@ -66,6 +67,7 @@ class PageStore:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._conninfo = conninfo
+        self._schema = schema
         self._insert = insert
         self._patience_s = patience_s
         self._application_name = application_name
@@ -118,6 +120,7 @@ class PageStore:
         if self._connection is None:
             self._connection = connect_patiently(
                 self._conninfo,
+                schema=self._schema,
                 application_name=self._application_name,
                 patience_s=patience_s,
                 waiting=waiting,
@@ -156,7 +159,8 @@ _Insert = Callable[[Cursor, DecodedPage], _Inserted]
 
 def _write(cursor: Cursor, page: RawPage, decoded: DecodedPage, insert: _Insert) -> Written:
     key = (page.page.walk, page.page.sequence)
-    cursor.execute(f"{HOLD_FOR_PAGE}; {_INSERT_PAGE}", (*key, *_page_values(page)))
+    insert_page = here(cursor, _INSERT_PAGE)
+    cursor.execute(f"{HOLD_FOR_PAGE}; {insert_page}", (schema_of(cursor), *key, *_page_values(page)))
     before = _stored_counts(cursor, page.page) if cursor.rowcount == 0 else None
     if before is not None and _is_stored(cursor, page):
         return Written(before, repeated=True)
@@ -171,11 +175,11 @@ def _write(cursor: Cursor, page: RawPage, decoded: DecodedPage, insert: _Insert)
             return Written(counts, repeated=True)  # all of it is in the books of the longer one
         counts = _with_books_of(before, counts)
         _forget(cursor, page.page)
-        cursor.execute(_INSERT_PAGE, (*key, *_page_values(page)))
+        cursor.execute(insert_page, (*key, *_page_values(page)))
     _insert_all(cursor, _INSERT_REJECTED, [(*key, e.position, e.reason, e.raw) for e in rejected])
     _insert_all(cursor, _INSERT_REPAIRED, [(*key, e.position, e.event_id, e.reason, e.raw) for e in repaired.values()])
     cursor.execute(
-        _UPDATE_COUNTS,
+        here(cursor, _UPDATE_COUNTS),
         (counts.received, counts.inserted, counts.already_there, counts.rejected, counts.repaired, *key),
     )
     return Written(counts, repeated=False)
@@ -194,7 +198,7 @@ def _is_stored(cursor: Cursor, page: RawPage) -> bool:
     run had begun to fetch the same place anew, with another limit: its events stay, and those of this page must go in.
     """
     ends = (position and position.to_text() for position in (page.first, page.last))
-    cursor.execute(_IS_STORED, (page.received, *ends, page.page.walk, page.page.sequence))
+    cursor.execute(here(cursor, _IS_STORED), (page.received, *ends, page.page.walk, page.page.sequence))
     row = cursor.fetchone()
     assert row is not None, "ON CONFLICT DO NOTHING found the page"
     return bool(row[0])
@@ -202,8 +206,9 @@ def _is_stored(cursor: Cursor, page: RawPage) -> bool:
 
 def _forget(cursor: Cursor, page: PageId) -> None:
     """Takes back the books of a page, but for its events."""
-    for table in ("rejected_events", "repaired_events", "ingested_pages"):
-        cursor.execute(f"DELETE FROM {table} WHERE walk = %s AND sequence = %s", (page.walk, page.sequence))  # noqa: S608
+    for table in (REJECTED, REPAIRED, PAGES):
+        statement = here(cursor, f"DELETE FROM {table} WHERE walk = %s AND sequence = %s")
+        cursor.execute(statement, (page.walk, page.sequence))
 
 
 def _page_values(page: RawPage) -> tuple[str | int | bool | None, ...]:
@@ -219,7 +224,7 @@ def _page_values(page: RawPage) -> tuple[str | int | bool | None, ...]:
 
 
 def _stored_counts(cursor: Cursor, page: PageId) -> Counts:
-    cursor.execute(_STORED_COUNTS, (page.walk, page.sequence))
+    cursor.execute(here(cursor, _STORED_COUNTS), (page.walk, page.sequence))
     row = cursor.fetchone()
     assert row is not None, "ON CONFLICT DO NOTHING found the page, and only its own transaction may take it away"
     return Counts(*row)
@@ -227,7 +232,7 @@ def _stored_counts(cursor: Cursor, page: PageId) -> Counts:
 
 def _insert_all(cursor: Cursor, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
     if rows:
-        execute_values(cursor, statement, rows, page_size=len(rows))
+        execute_values(cursor, here(cursor, statement), rows, page_size=len(rows))
 
 
 class _Isolation:

@@ -1,7 +1,8 @@
--- The schema of one source. Created once, in one transaction, by the run that finds `ingest_source` missing.
+-- The tables of one source, in a schema of their own ({schema} stands for its name). Created once, in one transaction,
+-- by the run that finds `ingest_source` missing there.
 -- Ids are text because other deployments of the API do not use UUIDs; COLLATE "C" makes their index a byte order.
 
-CREATE TABLE ingest_source (
+CREATE TABLE {schema}.ingest_source (
     only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     source         text NOT NULL,                          -- the API's base URL
     database_id    uuid NOT NULL DEFAULT gen_random_uuid(), -- tells this database from a restored or another one
@@ -9,7 +10,7 @@ CREATE TABLE ingest_source (
     created_at     timestamptz NOT NULL DEFAULT now()
 );
 
-CREATE TABLE ingested_events (
+CREATE TABLE {schema}.ingested_events (
     id          text COLLATE "C" PRIMARY KEY,
     session_id  text,
     user_id     text,
@@ -23,7 +24,7 @@ CREATE TABLE ingested_events (
 );
 
 -- One row per page, committed together with the page's events: what the sidecar is held against and rebuilt from.
-CREATE TABLE ingested_pages (
+CREATE TABLE {schema}.ingested_pages (
     walk           uuid NOT NULL,
     sequence       integer NOT NULL,
     cursor         text,             -- asked with; NULL for the first page of a walk from the start
@@ -46,7 +47,7 @@ CREATE TABLE ingested_pages (
 );
 
 -- Events without a usable id, byte for byte as they were served.
-CREATE TABLE rejected_events (
+CREATE TABLE {schema}.rejected_events (
     walk        uuid NOT NULL,
     sequence    integer NOT NULL,
     position    integer NOT NULL,
@@ -57,7 +58,7 @@ CREATE TABLE rejected_events (
 );
 
 -- Events of which a value was not kept as it came, byte for byte as they were served.
-CREATE TABLE repaired_events (
+CREATE TABLE {schema}.repaired_events (
     walk        uuid NOT NULL,
     sequence    integer NOT NULL,
     position    integer NOT NULL,

@@ -7,54 +7,38 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from typing import Protocol, TypeVar
 
 import psycopg2
-from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from ..errors import AlreadyRunningError, ConfigurationError, OtherSourceError
+from ..errors import AlreadyRunningError
 from ..messages import CompletedPage, Counts, PageId, Position, Window
 from .connection import connect_patiently, first_line, is_connection_trouble, named
 from .locks import end_earlier_pages, try_for_run
+from .preparing import SourceIdentity, adopt, identity, is_there, one_value, prepare
 from .rereading import Reread, reread
-
-SCHEMA_VERSION = 2
+from .tables import EVENTS, PAGES, REJECTED, SOURCE, Connection, here, schema_of
 
 T = TypeVar("T")
 
 # A backend whose client was killed notices it as soon as it reads; a stop of the last run may still be under way.
 _LOCK_PATIENCE_S = 5.0
 
-_PAGES = """
+_PAGES = f"""
     SELECT walk::text, sequence, cursor, next_cursor, ends_walk, page_limit, received, inserted, already_there,
            rejected, repaired, after_position, first_position, last_position, sweep::text, since_ms, until_ms
-    FROM ingested_pages
-"""
-# What version 1 of the schema lacks.
-_UPGRADE = """
-    ALTER TABLE ingested_pages ADD COLUMN sweep uuid, ADD COLUMN since_ms bigint, ADD COLUMN until_ms bigint;
-    ALTER TABLE ingest_source ALTER COLUMN schema_version SET DEFAULT 2;
-    UPDATE ingest_source SET schema_version = 2;
+    FROM {PAGES}
 """
 # A walk that is repeated meets the same unusable events again: what counts is the most that one walk has of each. Each
 # chain of a sweep is a walk here: two may meet the same one, and counted twice it would stand for one that is missing.
-_REJECTED = """
+_REJECTED = f"""
     SELECT coalesce(sum(most), 0)::bigint FROM (
         SELECT max(copies) AS most FROM (
-            SELECT sha256(raw) AS digest, count(*) AS copies FROM rejected_events GROUP BY sha256(raw), walk
+            SELECT sha256(raw) AS digest, count(*) AS copies FROM {REJECTED} GROUP BY sha256(raw), walk
         ) AS in_a_walk GROUP BY digest
     ) AS events
 """
-
-
-@dataclass(frozen=True, slots=True)
-class SourceIdentity:
-    """Whose events a schema holds (`source`: the API's base URL), and the schema's own random id."""
-
-    source: str
-    database_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +79,17 @@ class SourceDatabase:
     """
 
     def __init__(
-        self, conninfo: str, *, patience_s: float, waiting: Callable[[str], None], waits: Waits = _at_once
+        self,
+        conninfo: str,
+        *,
+        schema: str,
+        patience_s: float,
+        waiting: Callable[[str], None],
+        waits: Waits = _at_once,
     ) -> None:
         self.patience_s = patience_s
         self._conninfo = conninfo
+        self.schema = schema
         self._waiting = waiting
         self._waits = waits
         self._holds_lock = False
@@ -131,12 +122,19 @@ class SourceDatabase:
         self._ask(end_earlier_pages)
 
     def prepare(self, source: str) -> SourceIdentity:
-        """Makes the schema for `source` where there is none; returns the identity that is there."""
-        return self._ask(lambda cursor: _prepare(cursor, source))
+        """Makes schema and tables for `source` where there are none; returns the identity that is there.
+
+        Raises DatabaseRefusedError where they cannot be made, OtherSourceError, ConfigurationError.
+        """
+        return self._ask(lambda cursor: prepare(cursor, source))
+
+    def identity(self) -> SourceIdentity | None:
+        """The identity that is there; None where there are no tables."""
+        return self._ask(identity)
 
     def adopt(self, source: str) -> None:
         """The source has moved to another address."""
-        self._ask(lambda cursor: cursor.execute("UPDATE ingest_source SET source = %s", (source,)))
+        self._ask(lambda cursor: adopt(cursor, source))
 
     def forget_pages(self) -> None:
         """Begins the books of the pages anew; events, rejects and repairs stay."""
@@ -194,6 +192,7 @@ class SourceDatabase:
         if self._connection is None:
             connection = connect_patiently(
                 self._conninfo,
+                schema=self.schema,
                 application_name="datasync_ingest",
                 patience_s=self.patience_s,
                 waiting=self._waiting,
@@ -213,8 +212,9 @@ def _lock(connection: Connection) -> None:
     while not _try_lock(connection):
         if time.monotonic() > deadline:
             raise AlreadyRunningError(
-                "Another run is writing into this database.",
-                hint="Wait until it has ended, or stop it; two data directories may share a database in turn.",
+                f"Another run is writing into this database, in the schema {connection.schema}.",
+                hint="Wait until it has ended, or stop it; two data directories may share a schema in turn, and several"
+                " runs a database, each with a --schema of its own.",
             )
         time.sleep(0.1)
 
@@ -226,57 +226,30 @@ def _try_lock(connection: Connection) -> bool:
 
 def _found(cursor: Cursor) -> Found:
     info = cursor.connection.info
-    where = f"{info.dbname!r} at {info.host}:{info.port}"
-    cursor.execute("SELECT to_regclass('ingest_source') IS NOT NULL")
-    if not _value(cursor):
+    where = f"the schema {schema_of(cursor)!r} of {info.dbname!r} at {info.host}:{info.port}"
+    if not is_there(cursor, SOURCE):
         return Found(where, None)
-    cursor.execute("SELECT database_id::text FROM ingest_source")
+    cursor.execute(here(cursor, f"SELECT database_id::text FROM {SOURCE}"))
     row = cursor.fetchone()
     return Found(where, None if row is None else str(row[0]))
 
 
-def _prepare(cursor: Cursor, source: str) -> SourceIdentity:
-    cursor.execute("SELECT to_regclass('ingest_source') IS NOT NULL")
-    if not _value(cursor):
-        cursor.execute(resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
-        cursor.execute("INSERT INTO ingest_source (source) VALUES (%s)", (source,))
-    cursor.execute("SELECT source, database_id::text, schema_version FROM ingest_source")
-    row = cursor.fetchone()
-    if row is None:
-        raise OtherSourceError("The table ingest_source is empty.", hint="Give the program a database of its own.")
-    if row[2] > SCHEMA_VERSION:
-        raise ConfigurationError(
-            f"The database's schema is version {row[2]}; this program knows versions up to {SCHEMA_VERSION}.",
-            hint="Use the newer version of this program that made it.",
-        )
-    if row[2] < SCHEMA_VERSION:
-        cursor.execute(_UPGRADE)
-    return SourceIdentity(row[0], row[1])
-
-
 def _forget_pages(cursor: Cursor) -> None:
-    cursor.execute("SELECT to_regclass('ingested_pages') IS NOT NULL")
-    if _value(cursor):
-        cursor.execute("DELETE FROM ingested_pages")
+    if is_there(cursor, PAGES):
+        cursor.execute(here(cursor, f"DELETE FROM {PAGES}"))
 
 
 def _pages(cursor: Cursor) -> list[CompletedPage]:
-    cursor.execute(_PAGES)
+    cursor.execute(here(cursor, _PAGES))
     return [_completed_page(row) for row in cursor.fetchall()]
 
 
 def count_holdings(cursor: Cursor) -> Holdings:
     """As the transaction sees them."""
-    cursor.execute("SELECT count(*) FROM ingested_events")
-    events = _value(cursor)
-    cursor.execute(_REJECTED)
-    return Holdings(events, _value(cursor))
-
-
-def _value(cursor: Cursor) -> int:
-    row = cursor.fetchone()
-    assert row is not None, "an aggregate or a function call always has a row"
-    return int(row[0])
+    cursor.execute(here(cursor, f"SELECT count(*) FROM {EVENTS}"))
+    events = one_value(cursor)
+    cursor.execute(here(cursor, _REJECTED))
+    return Holdings(events, one_value(cursor))
 
 
 def _completed_page(row: tuple[object, ...]) -> CompletedPage:

@@ -15,18 +15,22 @@ from psycopg2.extras import execute_values
 
 from ..rows import EventRow, Rows
 from .copy_text import copy_text
+from .tables import EVENTS, here
 
 InsertRows = Callable[[Cursor, Rows], int]
 
 _COLUMNS = ", ".join(EventRow._fields)
-_INSERT = f"INSERT INTO ingested_events ({_COLUMNS}) VALUES %s ON CONFLICT (id) DO NOTHING"  # noqa: S608
-_COPY = f"COPY ingested_events ({_COLUMNS}) FROM STDIN"
-# Its name hides no table of the user's: temporary ones come first in the search path, and go with the session.
-_STAGE = "CREATE TEMPORARY TABLE IF NOT EXISTS staged_events (LIKE ingested_events) ON COMMIT DELETE ROWS"
-_COPY_STAGED = f"COPY staged_events ({_COLUMNS}) FROM STDIN"
+_INSERT = f"INSERT INTO {EVENTS} ({_COLUMNS}) VALUES %s ON CONFLICT (id) DO NOTHING"
+_COPY = f"COPY {EVENTS} ({_COLUMNS}) FROM STDIN"
+_STAGED = "pg_temp.staged_events"  # goes with the session
+_STAGE = f"""
+    CREATE TEMPORARY TABLE IF NOT EXISTS {_STAGED} (LIKE {EVENTS}) ON COMMIT DELETE ROWS;
+    TRUNCATE {_STAGED}
+"""
+_COPY_STAGED = f"COPY {_STAGED} ({_COLUMNS}) FROM STDIN"
 _MOVE_STAGED = f"""
-    INSERT INTO ingested_events ({_COLUMNS}) SELECT {_COLUMNS} FROM staged_events ON CONFLICT (id) DO NOTHING
-"""  # noqa: S608
+    INSERT INTO {EVENTS} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_STAGED} ON CONFLICT (id) DO NOTHING
+"""
 _BLOCK_BYTES = 1 << 16
 
 
@@ -34,7 +38,7 @@ def insert_by_execute_values(cursor: Cursor, rows: Rows) -> int:
     """One INSERT for all rows: `rowcount` covers only the last block, so there must be only one."""
     if not rows:
         return 0
-    execute_values(cursor, _INSERT, rows.in_order(zip(*rows.columns, strict=True)), page_size=len(rows))
+    execute_values(cursor, here(cursor, _INSERT), rows.in_order(zip(*rows.columns, strict=True)), page_size=len(rows))
     return cursor.rowcount
 
 
@@ -45,7 +49,7 @@ def insert_by_copy(cursor: Cursor, rows: Rows) -> int:
     text = copy_text(rows)
     cursor.execute("SAVEPOINT straight")
     try:
-        cursor.copy_expert(_COPY, BytesIO(text), size=_BLOCK_BYTES)
+        cursor.copy_expert(here(cursor, _COPY), BytesIO(text), size=_BLOCK_BYTES)
     except UniqueViolation:
         cursor.execute("ROLLBACK TO SAVEPOINT straight; RELEASE SAVEPOINT straight")
         return _copy_staged(cursor, text)
@@ -54,9 +58,9 @@ def insert_by_copy(cursor: Cursor, rows: Rows) -> int:
 
 
 def _copy_staged(cursor: Cursor, text: bytes) -> int:
-    cursor.execute(f"{_STAGE}; TRUNCATE staged_events")
+    cursor.execute(here(cursor, _STAGE))
     cursor.copy_expert(_COPY_STAGED, BytesIO(text), size=_BLOCK_BYTES)
-    cursor.execute(_MOVE_STAGED)
+    cursor.execute(here(cursor, _MOVE_STAGED))
     return cursor.rowcount
 
 

@@ -116,7 +116,7 @@ def _table(settings: Settings, say: Callable[[str], None]) -> tuple[TableOvervie
         return None, "There is no database in this data directory."
     try:
         with database(settings, say=say) as served:
-            found = overview(served.conninfo.reveal(), patience_s=PATIENCE_S, waiting=say)
+            found = overview(served.conninfo.reveal(), schema=settings.schema, patience_s=PATIENCE_S, waiting=say)
     except (DatabaseError, DataDirectoryError) as error:
         return None, f"The database could not be read. {error}"
     return found, "" if found else "Nothing was ingested into this database yet."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ..errors import IngestError
 from ..ledger.lock import holder
@@ -11,7 +12,7 @@ from ..ledger.standing import Standing, standing
 from ..postgres.contents import contents
 from ..postgres.database import database, embedded_directory
 from ..postgres.postmaster import running_server
-from ..settings import Settings, forget_libpq_environment
+from ..settings import PUBLIC, Settings, forget_libpq_environment
 from .state import LATELY_S, Status, Table, now, sidecar_key
 
 _EMBEDDED, _NAMED = "embedded PostgreSQL", "named by DATABASE_URL or PG*"
@@ -22,7 +23,8 @@ NO_EMBEDDED = "There is none yet."
 
 def database_name(settings: Settings) -> str:
     """Which database it is, for people."""
-    return _EMBEDDED if settings.database is None else _NAMED
+    name = _EMBEDDED if settings.database is None else _NAMED
+    return name if settings.schema == PUBLIC else f"{name}, schema {settings.schema}"
 
 
 def look(settings: Settings, table: Table) -> Status:
@@ -37,7 +39,19 @@ def look(settings: Settings, table: Table) -> Status:
         sidecar = standing(settings.data_dir, since=at - LATELY_S)
     except IngestError as damage:
         error = damage
+    if table.contents is None and table.error is None:
+        table = _explained(table, sidecar, settings)
     return Status(at, settings.data_dir, who, sidecar, error, table, sidecar_key(sidecar, settings.api_key))
+
+
+def _explained(table: Table, sidecar: Standing | None, settings: Settings) -> Table:
+    """Where there are no tables, they may be in the schema into which the data directory was filled."""
+    filled = sidecar.facts.get("schema") if sidecar is not None else None
+    if filled in (None, settings.schema):
+        return table
+    return replace(
+        table, why=f"This data directory was filled into the schema {filled}, and this is {settings.schema}."
+    )
 
 
 @contextmanager
@@ -49,13 +63,13 @@ def table_of(settings: Settings, *, start: bool, say: Callable[[str], None]) -> 
     """
     if settings.database is not None:
         conninfo = settings.database.reveal()
-        yield lambda: _table(_NAMED, conninfo)
+        yield lambda: _table(settings, conninfo)
         return
     forget_libpq_environment()
     if start and embedded_directory(settings).exists():
         with database(settings, say=say) as served:
             conninfo = served.conninfo.reveal()
-            yield lambda: _table(_EMBEDDED, conninfo)
+            yield lambda: _table(settings, conninfo)
         return
     yield lambda: _table_of_guest(settings)
 
@@ -64,16 +78,17 @@ def _table_of_guest(settings: Settings) -> Table:
     directory = embedded_directory(settings)
     conninfo = running_server(directory)
     if conninfo is None:
-        return Table(_EMBEDDED, now(), why=NOT_RUNNING if directory.exists() else NO_EMBEDDED)
-    seen = _table(_EMBEDDED, conninfo)
+        return Table(database_name(settings), now(), why=NOT_RUNNING if directory.exists() else NO_EMBEDDED)
+    seen = _table(settings, conninfo)
     if seen.error is not None and running_server(directory) is None:  # its last user has left meanwhile
-        return Table(_EMBEDDED, now(), why=NOT_RUNNING)
+        return Table(database_name(settings), now(), why=NOT_RUNNING)
     return seen
 
 
-def _table(name: str, conninfo: str) -> Table:
+def _table(settings: Settings, conninfo: str) -> Table:
+    name = database_name(settings)
     try:
-        found = contents(conninfo)
+        found = contents(conninfo, settings.schema)
     except IngestError as error:
         return Table(name, now(), why=str(error), error=error)
     return Table(name, now(), found, why="" if found is not None else NOT_YET)

@@ -90,7 +90,7 @@ def no_rights(scene: Scene) -> Ended:
     return scene.run(DATABASE_URL=as_onlooker(scene))
 
 
-def no_schema(scene: Scene) -> Ended:
+def closed_schema(scene: Scene) -> Ended:
     conninfo = as_onlooker(scene)
     scene.database.query("REVOKE ALL ON SCHEMA public FROM PUBLIC")
     return scene.run(DATABASE_URL=conninfo)
@@ -184,7 +184,7 @@ ENDINGS: dict[Callable[[Scene], Ended], tuple[int, str, str]] = {
     no_such_database: (4, 'database "no_such_database" does not exist', "DATABASE_URL"),
     bad_database_url: (4, "PostgreSQL refused the connection", "DATABASE_URL"),
     no_rights: (4, "permission denied for schema public", "rights"),
-    no_schema: (4, "no schema has been selected to create in", "rights"),
+    closed_schema: (4, "permission denied for schema public", "rights"),
     unwritable_directory: (2, "cannot be used", "DATA_DIR"),
     another_api: (2, "belongs to http://127.0.0.1", "--adopt"),
     wiped_table: (2, "its pages inserted 500 events and the table holds 0", "--fresh"),

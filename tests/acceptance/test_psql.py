@@ -241,3 +241,11 @@ def test_what_has_no_variable_stays_a_conninfo_without_secrets() -> None:
         "PGSSLMODE": "require",
     }
     assert rest == "keepalives=0"
+
+
+def test_the_schema_comes_first_in_the_search_path_whatever_else_was_set(external: str, tmp_path: Path) -> None:
+    workplace = Workplace(tmp_path, {"DATABASE_URL": f"{external} password={PASSWORD} options='-c work_mem=5MB'"})
+    shown = workplace.run("psql", "-At", "-c", "SHOW search_path", "-c", "SHOW work_mem")
+    assert shown.out == '"$user", public\n5MB\n', "the server's own default is left alone"
+    shown = workplace.run("psql", "--schema", "acme", "-At", "-c", "SHOW search_path", "-c", "SHOW work_mem")
+    assert shown.out == "acme,public\n5MB\n", shown.err

@@ -23,6 +23,7 @@ from datasync_ingest.events import EventRow, Rows, decode_page
 from datasync_ingest.postgres.connection import connect
 from datasync_ingest.postgres.copy_text import copy_text
 from datasync_ingest.postgres.source import SourceDatabase
+from datasync_ingest.settings import PUBLIC
 from datasync_ingest.simulator.generation import NEWEST_MS, OLDEST_MS
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.harness import Database
@@ -67,7 +68,7 @@ def bodies(api: SimulatorProcess, api_key: str, most: int) -> list[bytes]:
 
 def floor(database: Database, pages: Sequence[Sequence[EventRow]], events: int, writer: str, workers: int) -> Result:
     """`workers` connections write ready-made rows, a page a transaction, as fast as they can."""
-    with SourceDatabase(database.conninfo, patience_s=10, waiting=print) as source:
+    with SourceDatabase(database.conninfo, schema=PUBLIC, patience_s=10, waiting=print) as source:
         source.prepare("bench")
     share = max(1, events // PAGE_EVENTS // workers)
     work = partial(_write, database.conninfo, pages, share, writer)
@@ -144,7 +145,7 @@ def _write(conninfo: str, pages: Sequence[Sequence[EventRow]], share: int, write
 
 
 def _each_in_a_transaction(conninfo: str, writes: Sequence[Callable[[Cursor], None]]) -> None:
-    with closing(connect(conninfo, application_name="floor")) as connection:
+    with closing(connect(conninfo, schema=PUBLIC, application_name="floor")) as connection:
         for write in writes:
             with connection, connection.cursor() as cursor:
                 write(cursor)

@@ -24,7 +24,7 @@ from datasync_ingest.postgres.pages import PageStore
 from datasync_ingest.postgres.source import SourceDatabase
 from datasync_ingest.postgres.writers import WRITERS
 from datasync_ingest.rows import EventRow, Rows
-from datasync_ingest.settings import Secret, Settings
+from datasync_ingest.settings import PUBLIC, Secret, Settings
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.harness import API_KEY, Database
 
@@ -61,7 +61,7 @@ def stages(api: SimulatorProcess, bodies: Sequence[bytes], database: Database) -
         "queue": _queueing(pages),
         "decode": _each(decode_page, bodies),
     }
-    with SourceDatabase(database.conninfo, patience_s=10, waiting=print) as source:
+    with SourceDatabase(database.conninfo, schema=PUBLIC, patience_s=10, waiting=print) as source:
         source.prepare("bench")
     for writer in WRITERS:
         seconds |= _writing(writer, pages, database)
@@ -115,7 +115,10 @@ def _writing(writer: str, pages: Sequence[RawPage], database: Database) -> dict[
     """Whole transactions of a page, into an empty table; what of our side is not `rows` is `write`."""
     database.query("TRUNCATE ingested_events, ingested_pages")
     decoded = [decode_page(page.body) for page in pages]
-    with closing(connect(database.conninfo, application_name="bench")) as connection, connection.cursor() as cursor:
+    with (
+        closing(connect(database.conninfo, schema=PUBLIC, application_name="bench")) as connection,
+        connection.cursor() as cursor,
+    ):
         rows = _each(lambda page: _ROWS[writer](cursor, page.rows), decoded)
     with _store(writer, database) as store:
         store.commit(_page(len(pages), b""), replace(decoded[0], rows=Rows.of([])), waiting=print)  # connects
@@ -129,7 +132,7 @@ def _writing(writer: str, pages: Sequence[RawPage], database: Database) -> dict[
 
 @contextmanager
 def _store(writer: str, database: Database) -> Iterator[PageStore]:
-    store = PageStore(database.conninfo, insert=WRITERS[writer], patience_s=10, application_name=_NAME)
+    store = PageStore(database.conninfo, schema=PUBLIC, insert=WRITERS[writer], patience_s=10, application_name=_NAME)
     with closing(store):
         yield store
 

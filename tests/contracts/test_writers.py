@@ -18,6 +18,7 @@ from datasync_ingest.messages import CompletedPage, Counts, PageId, Position, Ra
 from datasync_ingest.postgres.pages import PageStore, Written
 from datasync_ingest.postgres.source import SourceDatabase
 from datasync_ingest.postgres.writers import DEFAULT_WRITER, WRITERS
+from datasync_ingest.settings import PUBLIC
 from tests.harness import Database, balanced
 
 WALK = str(uuid.UUID(int=7))
@@ -58,12 +59,18 @@ def page(sequence: int, events: list[dict[str, Any]]) -> RawPage:
 def new_store(request: pytest.FixtureRequest, database: Database) -> Iterator[Callable[[], PageStore]]:
     """Makes stores that use one of the writers; the schema is there."""
     stores: list[PageStore] = []
-    with SourceDatabase(database.conninfo, patience_s=5, waiting=print) as source:
+    with SourceDatabase(database.conninfo, schema=PUBLIC, patience_s=5, waiting=print) as source:
         source.prepare("http://api")
 
     def make() -> PageStore:
         stores.append(
-            PageStore(database.conninfo, insert=WRITERS[request.param], patience_s=10, application_name="contract")
+            PageStore(
+                database.conninfo,
+                schema=PUBLIC,
+                insert=WRITERS[request.param],
+                patience_s=10,
+                application_name="contract",
+            )
         )
         return stores[-1]
 
@@ -137,8 +144,8 @@ def test_a_page_that_an_earlier_run_has_under_way_is_rolled_back_before_the_next
         return WRITERS[DEFAULT_WRITER](cursor, rows)
 
     new_store()  # the schema is there
-    earlier = PageStore(database.conninfo, insert=insert, patience_s=10, application_name="earlier")
-    with SourceDatabase(database.conninfo, patience_s=5, waiting=print) as source, closing(earlier):
+    earlier = PageStore(database.conninfo, schema=PUBLIC, insert=insert, patience_s=10, application_name="earlier")
+    with SourceDatabase(database.conninfo, schema=PUBLIC, patience_s=5, waiting=print) as source, closing(earlier):
         waits: list[str] = []
         raw = page(0, [event(n) for n in range(10)])
         earlier.commit(raw, decode_page(raw.body), waiting=waits.append)

@@ -14,6 +14,7 @@ import pytest
 from datasync_ingest.postgres import ids as ids_module
 from datasync_ingest.postgres.ids import ids
 from datasync_ingest.postgres.source import SourceDatabase
+from datasync_ingest.settings import PUBLIC
 from tests.harness import Database, until
 from tests.pools import waiting_backends
 
@@ -22,7 +23,7 @@ ODD = ["\\" * 9, "\\", "a\\\\b", "\\N", "\\.", "caf\u00e9", "x y"]
 
 @pytest.fixture
 def conninfo(database: Database) -> str:
-    with SourceDatabase(database.conninfo, patience_s=5, waiting=print) as source:
+    with SourceDatabase(database.conninfo, schema=PUBLIC, patience_s=5, waiting=print) as source:
         source.prepare("http://test/api/v1")
     database.query(
         "INSERT INTO ingested_events (id) SELECT 'id-' || lpad(n::text, 6, '0') FROM generate_series(1, 999) n"
@@ -32,7 +33,7 @@ def conninfo(database: Database) -> str:
 
 
 def blocks(conninfo: str) -> closing[Generator[bytes, None, None]]:
-    return closing(ids(conninfo, patience_s=5, waiting=print))
+    return closing(ids(conninfo, schema=PUBLIC, patience_s=5, waiting=print))
 
 
 def reading() -> list[threading.Thread]:

@@ -17,6 +17,7 @@ from datasync_ingest.messages import Counts, PageId, RawPage
 from datasync_ingest.postgres.pages import PageStore
 from datasync_ingest.postgres.source import SourceDatabase
 from datasync_ingest.postgres.writers import WRITERS
+from datasync_ingest.settings import PUBLIC
 from tests.harness import Database
 from tests.odd_events import ODD_EVENTS, Odd, comparable
 
@@ -65,9 +66,11 @@ class Books:
 
 @pytest.fixture(params=WRITERS)
 def books(request: pytest.FixtureRequest, database: Database) -> Iterator[Books]:
-    with SourceDatabase(database.conninfo, patience_s=5, waiting=print) as source:
+    with SourceDatabase(database.conninfo, schema=PUBLIC, patience_s=5, waiting=print) as source:
         source.prepare("http://api")
-    store = PageStore(database.conninfo, insert=WRITERS[request.param], patience_s=10, application_name="odd events")
+    store = PageStore(
+        database.conninfo, schema=PUBLIC, insert=WRITERS[request.param], patience_s=10, application_name="odd events"
+    )
     yield Books(database, store)
     store.close()
 

@@ -28,7 +28,7 @@ from datasync_ingest.settings import Secret
 from datasync_ingest.worker import WorkerOptions
 from tests.pools import page
 
-pool = ProcessPool(WorkerOptions(Secret(sys.argv[1]), "execute_values", db_patience_s=60), 1)
+pool = ProcessPool(WorkerOptions(Secret(sys.argv[1]), "execute_values", db_patience_s=60, schema='public'), 1)
 pool.start()
 if sys.argv[2] == "full":
     (member,) = pool._crew.members

@@ -15,6 +15,7 @@ from datasync_ingest.postgres.pages import PageStore
 from datasync_ingest.postgres.rereading import Reread
 from datasync_ingest.postgres.source import SourceDatabase
 from datasync_ingest.postgres.writers import DEFAULT_WRITER, WRITERS
+from datasync_ingest.settings import PUBLIC
 from tests.harness import Database
 
 WALK = str(uuid.UUID(int=3))
@@ -26,7 +27,7 @@ COUNTS = "SELECT received, inserted, already_there, rejected, repaired FROM inge
 
 @pytest.fixture
 def source(database: Database) -> Iterator[SourceDatabase]:
-    with SourceDatabase(database.conninfo, patience_s=5, waiting=print) as opened:
+    with SourceDatabase(database.conninfo, schema=PUBLIC, patience_s=5, waiting=print) as opened:
         opened.prepare("http://api")
         yield opened
 
@@ -38,7 +39,12 @@ def page(source: SourceDatabase, database: Database) -> None:
     body = json.dumps({"data": events, "hasMore": False}).encode()
     raw = RawPage(PageId(WALK, 0), None, None, True, 5, 5, None, None, None, None, None, body=body)
     store = PageStore(
-        database.conninfo, insert=WRITERS[DEFAULT_WRITER], patience_s=5, application_name="test", sleep=lambda _: None
+        database.conninfo,
+        schema=PUBLIC,
+        insert=WRITERS[DEFAULT_WRITER],
+        patience_s=5,
+        application_name="test",
+        sleep=lambda _: None,
     )
     store.commit(raw, decode_page(body), waiting=print)
     store.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datasync_ingest.postgres.source import SCHEMA_VERSION, SourceDatabase
+from datasync_ingest.postgres.preparing import SCHEMA_VERSION
+from datasync_ingest.postgres.source import SourceDatabase
+from datasync_ingest.settings import PUBLIC
 from tests.harness import Database
 
 VERSION_1 = """
@@ -17,7 +19,7 @@ VERSION_1 = """
 
 
 def test_a_schema_of_the_first_version_gets_what_it_lacks(database: Database) -> None:
-    with SourceDatabase(database.conninfo, patience_s=5, waiting=print) as source:
+    with SourceDatabase(database.conninfo, schema=PUBLIC, patience_s=5, waiting=print) as source:
         identity = source.prepare("http://api")
         database.query(VERSION_1)
         assert source.holdings().rejected == 1, "who only reads need not wait for that"

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 
 from datasync_ingest.messages import CompletedPage, Counts, PageId, Poisoned, RawPage, Receipt, WorkerMessage
-from datasync_ingest.postgres.source import Holdings, SourceIdentity
+from datasync_ingest.postgres.preparing import SourceIdentity
+from datasync_ingest.postgres.source import Holdings
 
 CAPACITY = 4  # pages
 
@@ -15,6 +16,7 @@ class ModelDatabase:
     """Has the methods that the run uses of a SourceDatabase, and the one of a PageStore."""
 
     def __init__(self) -> None:
+        self.schema = "public"
         self.events: set[str] = set()
         self.committed: dict[PageId, CompletedPage] = {}
         self._source: str | None = None
@@ -43,6 +45,9 @@ class ModelDatabase:
     def prepare(self, source: str) -> SourceIdentity:
         self._source = self._source or source
         return SourceIdentity(self._source, "the-only-database")
+
+    def identity(self) -> SourceIdentity | None:
+        return None if self._source is None else SourceIdentity(self._source, "the-only-database")
 
     def pages(self) -> list[CompletedPage]:
         return list(self.committed.values())

@@ -21,7 +21,7 @@ from tests.image.dockerfile import parse
 from tests.image.ignoring import IgnoreFile
 
 DOCKER = TOP / "docker"
-COMPOSE_FILES = ("compose.yaml", "compose.key-file.yaml")
+COMPOSE_FILES = ("compose.yaml", "compose.key-file.yaml", "compose.many.yaml")
 PINNED = r"[a-z]+:\d+(\.\d+)+-[a-z-]+@sha256:[0-9a-f]{64}"
 AFTER_STOP_GRACE_S = 15  # workers are told to leave, the rest is spooled, the embedded server stops
 
@@ -247,3 +247,15 @@ def test_the_key_file_goes_to_the_commands_that_have_the_key() -> None:
             "TARGET_API_KEY": "",
             "TARGET_API_KEY_FILE": f"/run/secrets/{service['secrets'][0]}",
         }
+
+
+def test_each_of_many_sources_has_a_schema_a_folder_and_a_key_of_its_own() -> None:
+    many = YAML(typ="safe").load(DOCKER / "compose.many.yaml")["services"]
+    assert len(many) == 3
+    for name, service in many.items():
+        assert service == {
+            "extends": {"file": "compose.yaml", "service": "ingest"},
+            "env_file": [{"path": f"../sources/{name}/.env"}],
+            "environment": {"DB_SCHEMA": name, "DATA_DIR": f"/work/sources/{name}", "WORKER_CONCURRENCY": 2},
+        }
+        assert not set(SERVICES) & set(many)

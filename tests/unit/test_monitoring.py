@@ -98,6 +98,17 @@ def test_what_is_told_is_counted(metrics: Metrics) -> None:
     assert found["datasync_fetch_duration_seconds_bucket", (("le", "0.5"), ("outcome", "page"))] == 1
 
 
+def test_runs_of_several_schemas_are_told_apart_by_a_label_on_every_series(tmp_path: Path) -> None:
+    with monitoring(Settings(schema="acme", metrics_file=tmp_path / "acme.prom")):
+        pass
+    lines = [line for line in (tmp_path / "acme.prom").read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) > 20
+    assert all('schema="acme"' in line for line in lines)
+    with monitoring(Settings(metrics_file=tmp_path / "usual.prom")):
+        pass
+    assert "schema=" not in (tmp_path / "usual.prom").read_text()
+
+
 def test_how_it_stands_is_as_of_now_and_what_is_not_known_is_left_out(metrics: Metrics, clock: Clock) -> None:
     metrics.shown(STANDING)
     clock.now += 40

@@ -93,6 +93,16 @@ def test_the_base_url_is_one_thing_however_it_is_spelled(given: str, expected: s
         ("TARGET_USER_AGENT", " ", "is empty"),
         ("TARGET_STREAM_PATH", "http://host/feed", "is not a path on the API's host"),
         ("TARGET_STREAM_PATH", "//host/feed", "is not a path on the API's host"),
+        ("DB_SCHEMA", "Tenant", "is not a plain schema name: lower-case letters, digits and _"),
+        ("DB_SCHEMA", 'a"b', "is not a plain schema name"),
+        ("DB_SCHEMA", "a b", "is not a plain schema name"),
+        ("DB_SCHEMA", "a-b", "is not a plain schema name"),
+        ("DB_SCHEMA", "1st", "not beginning with a digit"),
+        ("DB_SCHEMA", "größe", "is not a plain schema name"),
+        ("DB_SCHEMA", " ", "is not a plain schema name"),
+        ("DB_SCHEMA", "a" * 64, "is longer than the 63 characters that PostgreSQL keeps"),
+        ("DB_SCHEMA", "pg_own", "is a name that PostgreSQL keeps for itself"),
+        ("DB_SCHEMA", "information_schema", "is a name that PostgreSQL keeps for itself"),
         ("LOG_FORMAT", "xml", "is not one of text, json"),
         ("METRICS_PORT", "70000", "is not from 0 to 65,?535"),
         ("METRICS_PORT", "http", "is not a whole number"),
@@ -192,6 +202,7 @@ def test_no_secret_prints(conninfo: str, tmp_path: Path, monkeypatch: pytest.Mon
 def test_every_flag_is_its_variable() -> None:
     flags = {settings.flag_of(entry): entry.metadata["variable"] for entry in settings.setting_fields()}
     assert flags["--batch-size"] == "BATCH_SIZE"
+    assert flags["--schema"] == "DB_SCHEMA"
     assert not any(
         "KEY" in variable or "TOKEN" in variable or "DATABASE_URL" in variable for variable in flags.values()
     )
