@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.bench.__main__ import CASES, text
-from tests.bench.limit import shortest_s
+from tests.bench.model import shortest_s
 
 
 @pytest.mark.parametrize(
