@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasync_ingest.postgres.embedded import embedded_postgres
-from tests.bench import cluster, export, feed, limit, speed
+from tests.bench import cluster, export, feed, limit, sizing, speed
 from tests.bench.bench import Bench
 from tests.run import with_caches
 
@@ -32,6 +32,12 @@ CASES = {
     "feed": Case(feed.measure, feed.text, "the feed, 1.5 s a page, 1 to 16 chains; 5 minutes"),
     "export": Case(export.measure, export.text, "bin/export-ids of 3,000,000 ids beside psql's \\copy; 1 minute"),
     "cluster": Case(cluster.measure, cluster.text, "CPU over processes and over Dask; 5 minutes", by_default=False),
+    "sizing": Case(
+        sizing.measure,
+        sizing.text,
+        "the model of README's Sizing, its constants and tables; 6 minutes",
+        by_default=False,
+    ),
 }
 
 
@@ -85,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--case", action="append", choices=CASES, help="measure this one; can be repeated")
     parser.add_argument("--events", type=_number, default=300_000, help="speed: events a round (default: 300000)")
-    parser.add_argument("--rounds", type=_number, default=3, help="speed, cluster: rounds (default: 3)")
+    parser.add_argument("--rounds", type=_number, default=3, help="speed, cluster, sizing: rounds (default: 3)")
     parser.add_argument("--workers", type=_number, default=2, help="connections and processes (default: 2)")
     parser.add_argument("--chain-pages", type=_number, default=20, help="feed: pages for each chain (default: 20)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")

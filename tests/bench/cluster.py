@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ from datasync_ingest.postgres.writers import WRITERS
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.bench.bench import Bench
 from tests.bench.program import program
+from tests.bench.watch import cpu, ended_children
 from tests.cluster import Cluster, Service
 
 WORKERS = 4
@@ -69,9 +69,9 @@ class _Runs:
         words += ["--scheduler", self._cluster.address] if pool == "dask" else ["--worker-concurrency", str(WORKERS)]
         with self._bench.place() as (place, database):
             self._service.means(database.conninfo)
-            workers, scheduler, run = self._workers(), self._scheduler(), _ended_children()
+            workers, scheduler, run = self._workers(), self._scheduler(), ended_children()
             result = program(place, api, database, words)
-            whole = _ended_children() - run  # of the main process and all that it has waited for
+            whole = ended_children() - run  # of the main process and all that it has waited for
             if pool == "dask":
                 return {
                     "main": whole,
@@ -123,14 +123,8 @@ def _cpu(processes: Iterable[psutil.Process]) -> float:
     seconds = 0.0
     for one in processes:
         with suppress(psutil.NoSuchProcess):
-            times = one.cpu_times()
-            seconds += times.user + times.system
+            seconds += cpu(one)
     return seconds
-
-
-def _ended_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _shown(cost: Cost) -> str:
