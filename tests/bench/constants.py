@@ -28,7 +28,7 @@ SHOWN = {
     "postgres_s": Shown("PostgreSQL, µs of CPU an event", _MICRO, 2),
     "growth_s": Shown("more for each doubling of the table, µs an event", _MICRO, 2),
     "base_events": Shown("events in the table by then, millions", 1e-6, 2),
-    "cluster_factor": Shown("workers of a cluster, CPU beside processes", 1, 2),
+    "cluster_factor": Shown("main process and workers of a cluster, CPU beside processes", 1, 2),
     "page_bytes": Shown("an event in a page, bytes", 1, 0),
     "row_bytes": Shown("sent to PostgreSQL, bytes", 1, 0),
     "table_bytes": Shown("in the table, bytes", 1, 0),

@@ -1,4 +1,4 @@
-"""The model of a run's speed: what each part of the way carries, in events a second, and what machines a time needs.
+"""The model of a run's speed: what each part of the way carries, in events a second, and how long a run takes.
 
 The parts are held apart: the smallest limit is the speed, and none slows another down unless they share cores.
 """
@@ -6,14 +6,10 @@ The parts are held apart: the smallest limit is the speed, and none slows anothe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
-MOST_PROCESSES = 64  # workers of a run without a cluster, the most that WORKER_CONCURRENCY takes
-WORKERS_A_CORE = 3  # each waits while PostgreSQL works on its page, more than half of its time
 INDEX_SHARE = 0.5  # of a server's memory is for the index
-_MOST = 1 << 20  # machines of a kind
 
 
 class Part(str, Enum):
@@ -45,7 +41,7 @@ class Costs:
     postgres_s: float  # with `base_events` in the table at the end
     growth_s: float  # what each doubling of a server's table past `base_events` adds to `postgres_s`
     base_events: float
-    cluster_factor: float  # of `worker_s` where the workers are Dask's
+    cluster_factor: float  # of `main_s` and `worker_s` where the workers are Dask's
     page_bytes: float  # of each event: in a page, as it was served
     row_bytes: float  # as it is sent to PostgreSQL
     table_bytes: float
@@ -126,7 +122,7 @@ class Run:
             Part.CONNECTIONS: self._at_once(
                 self.machines.servers * self.machines.host.connections, 1 + self.machines.workers
             ),
-            Part.MAIN: _per(self.sources, self.costs.main_s),
+            Part.MAIN: _per(self.sources, self._main_s),
             Part.NETWORK: self._network(),
             Part.WORKERS: min(self._worker_cycles(), self._ingest_cores()),
             Part.POSTGRES: _per(self.machines.servers * self.machines.host.cores, self.postgres_s()),
@@ -162,8 +158,16 @@ class Run:
         return self.costs.postgres_s + self.costs.growth_s * doublings
 
     @property
+    def _main_s(self) -> float:
+        return self.costs.main_s * self._pool
+
+    @property
     def _worker_s(self) -> float:
-        return self.costs.worker_s * (self.costs.cluster_factor if self.machines.cluster else 1.0)
+        return self.costs.worker_s * self._pool
+
+    @property
+    def _pool(self) -> float:
+        return self.costs.cluster_factor if self.machines.cluster else 1.0
 
     def _rate(self, sources: float, seconds: float) -> float:
         return _per(sources * self.source.events, seconds)
@@ -171,7 +175,7 @@ class Run:
     def _chain_s(self) -> float:
         """Of one source: its pages over its chains, each page served, then taken by the main process."""
         source, pages = self.source, self.source.events / self.source.page_events
-        page_s = source.latency_s + source.page_events * (self.costs.main_s + self.machines.api_s)
+        page_s = source.latency_s + source.page_events * (self._main_s + self.machines.api_s)
         return math.ceil(pages / source.chains) * page_s
 
     def _run_memory(self) -> float:
@@ -202,7 +206,7 @@ class Run:
     def _ingest_cores(self) -> float:
         machines = self.machines
         others_s = self.postgres_s() + machines.api_s if machines.shared else 0.0
-        return _per(machines.ingest * machines.host.cores, self.costs.main_s + self._worker_s + others_s)
+        return _per(machines.ingest * machines.host.cores, self._main_s + self._worker_s + others_s)
 
     def _disk(self) -> float:
         """Written twice, into the WAL and into its place; 0 where there is no room for all."""
@@ -228,47 +232,6 @@ def shortest_s(pages: int, requests: int, window_s: float, latency_s: float) -> 
     windows = -(-pages // requests)
     last = pages - (windows - 1) * requests
     return max(pages * latency_s, (windows - 1) * window_s + last * latency_s)
-
-
-def placed(run: Run, ingest: int, servers: int) -> Run:
-    """The same run on so many machines: `WORKERS_A_CORE`, at least one for each run.
-
-    Where there are more machines than runs, the workers are Dask's.
-    """
-    cluster = ingest > run.sources
-    workers = max(1, WORKERS_A_CORE * ingest * run.machines.host.cores // run.sources)
-    machines = replace(
-        run.machines,
-        ingest=ingest,
-        servers=servers,
-        workers=workers if cluster else min(MOST_PROCESSES, workers),
-        cluster=cluster,
-    )
-    return replace(run, machines=machines)
-
-
-def needs(run: Run, seconds: float) -> Run:
-    """The same run on the fewest machines, and then the fewest servers, that finish it in `seconds`.
-
-    Raises ValueError where no number of them does.
-    """
-    most = placed(run, run.sources, _MOST)
-    if most.seconds() > seconds and placed(run, _MOST, _MOST).seconds() > seconds:
-        raise ValueError(f"no number of machines does it in {seconds:g} s: {most.first().value}")
-    ingest = _least(lambda number: placed(run, number, _MOST).seconds() <= seconds)
-    return placed(run, ingest, _least(lambda number: placed(run, ingest, number).seconds() <= seconds))
-
-
-def _least(enough: Callable[[int], bool]) -> int:
-    """The least number for which `enough` is true, as it is for every greater one."""
-    high = 1
-    while not enough(high):
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
 
 
 def _per(amount: float, each: float) -> float:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tests.bench.constants import table
-from tests.bench.model import Costs, Host, Machines, Part, Run, Source, needs, placed
+from tests.bench.machines import needs, placed
+from tests.bench.model import Costs, Host, Machines, Part, Run, Source
 
 EVENTS = (10**7, 10**9, 10**11)
 SOURCES = (1, 100, 10_000)
@@ -32,7 +33,7 @@ HOST = Host(
     transfers_per_s=100_000,
 )
 CHANGES = {
-    Part.API: "more keys, or `SOURCE=feed`",
+    Part.API: "`SOURCE=feed`",
     Part.LATENCY: "`SOURCE=feed` and more chains",
     Part.MEMORY: "more machines, or fewer runs at once",
     Part.CONNECTIONS: "more servers, or fewer runs at once",
@@ -43,7 +44,7 @@ CHANGES = {
     Part.COMMIT: "more servers",
     Part.DISK: "more servers",
     Part.INDEX: "more servers, so that the index fits into their memory",
-    Part.STARTS: "more machines, or fewer sources",
+    Part.STARTS: "more machines, or fewer runs that start",
 }
 _SERVERS = {Part.CONNECTIONS, Part.POSTGRES, Part.COMMIT, Part.DISK, Part.INDEX}
 

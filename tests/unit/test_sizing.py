@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.bench import sizing
 from tests.bench.constants import costs_of, costs_table
-from tests.bench.model import Costs, Host, Machines, Part, Run, Source, needs, placed
-from tests.bench.plans import HOST
+from tests.bench.machines import needs, placed
+from tests.bench.model import Costs, Host, Machines, Part, Run, Source
+from tests.bench.plans import HOST, what_if
 
 MIB = 2**20
 COSTS = Costs(
@@ -115,7 +118,7 @@ def test_a_run_on_several_machines_has_a_cluster_and_runs_on_as_many_machines_ha
     one, many = run(OPEN, host=replace(HOST, cores=2)), run(PUBLIC, 100)
     assert not placed(one, 1, 1).machines.cluster
     assert placed(one, 2, 1).machines.cluster
-    assert placed(one, 2, 1).limits()[Part.WORKERS] == pytest.approx(2 * 2 / (1e-6 + 1.25 * 4e-6))
+    assert placed(one, 2, 1).limits()[Part.WORKERS] == pytest.approx(2 * 2 / (1.25 * 5e-6))
     assert not placed(many, 100, 1).machines.cluster
 
 
@@ -132,7 +135,8 @@ NUMBERS = st.integers(1, 200)
 def test_another_machine_never_makes_it_slower(events: int, sources: int, ingest: int, servers: int) -> None:
     one = run(Source(max(1, events // sources), latency_s=1.0, chains=16), sources, host=HOST)
     before = placed(one, ingest, servers).seconds()
-    assert placed(one, ingest + 1, servers).seconds() <= before
+    if ingest != sources:  # one more is a cluster, which costs the main process more
+        assert placed(one, ingest + 1, servers).seconds() <= before
     assert placed(one, ingest, servers + 1).seconds() <= before
 
 
@@ -147,11 +151,11 @@ def test_what_is_needed_suffices_and_a_machine_less_does_not(
     events: int, sources: int, slower: float, chains: int
 ) -> None:
     one = run(Source(max(1, events // sources), latency_s=0.1, chains=chains), sources, host=HOST)
-    seconds = slower * placed(one, 4096, 4096).seconds()
+    seconds = slower * min(placed(one, number, 4096).seconds() for number in (1, sources, 4096))
     found = needs(one, seconds)
     ingest, servers = found.machines.ingest, found.machines.servers
     assert found.seconds() <= seconds
-    assert ingest == 1 or placed(one, ingest - 1, servers).seconds() > seconds
+    assert ingest == 1 or placed(one, ingest - 1, 1 << 20).seconds() > seconds
     assert servers == 1 or placed(one, ingest, servers - 1).seconds() > seconds
 
 
@@ -167,3 +171,20 @@ def test_the_table_of_constants_is_read_as_it_was_written() -> None:
 def test_a_table_without_all_constants_is_refused() -> None:
     with pytest.raises(ValueError, match="memory of a worker"):
         costs_of("\n".join(costs_table({"copy": COSTS})[:-1]))
+
+
+def test_the_case_prints_the_tables_made_of_the_constants_as_they_are_shown() -> None:
+    exact = replace(COSTS, worker_s=4.00499e-6)
+    ran = {"name": "a run", "writer": "copy", "first": "workers", "predicted_s": 9.0, "measured_s": 10.0, "ratio": 0.9}
+    found = {
+        "growth": [(600_000, 4.5e-6), (1_200_000, 5e-6)],
+        "commit_s": 0.002,
+        "api_s": 1e-6,
+        "costs": {writer: vars(exact) for writer in ("execute_values", "copy")},
+        "runs": [ran],
+    }
+    told = "\n".join(sizing.text(json.loads(json.dumps(found))))
+    costs = costs_of(told)
+    assert costs["copy"].worker_s == pytest.approx(4e-6)
+    assert "\n".join(what_if(costs["copy"])) in told
+    assert "| a run | `copy` | workers | 9.00 s | 10.00 s | 0.90 |" in told
