@@ -82,9 +82,13 @@ def calls_of(function: str) -> set[str]:
         ("multiprocessing", {"pools.crew", "pools.serving", "pools.inline", "pools.dask", "cluster.keeping"}),
         (
             "distributed",
-            {"pools.dask_cluster", "pools.dask_worker", "cluster.scheduler", "cluster.keeping", "cluster.member"},
+            {
+                "pools.dask_cluster",
+                "pools.dask_worker",
+                *("cluster." + room for room in ("defaults", "keeping", "member", "scheduler")),
+            },
         ),
-        ("dask", {"pools.dask_cluster"}),
+        ("dask", {"pools.dask_cluster", "cluster.defaults"}),
     ],
 )
 def test_a_library_is_known_to_its_rooms_alone(library: str, rooms: set[str]) -> None:
