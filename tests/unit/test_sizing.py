@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tests.bench import sizing
 from tests.bench.constants import costs_of, costs_table
 from tests.bench.machines import needs, placed
-from tests.bench.model import Costs, Host, Machines, Part, Run, Source
+from tests.bench.model import Costs, Host, Machines, Part, Run, Source, full_pages
 from tests.bench.plans import HOST, what_if
 
 MIB = 2**20
@@ -32,6 +33,8 @@ COSTS = Costs(
     table_bytes=220,
     index_bytes=80,
     wal_bytes=400,
+    full_page_s=20e-6,
+    full_page_bytes=4000,
     main_memory=70 * MIB,
     worker_memory=50 * MIB,
 )
@@ -44,6 +47,7 @@ EVERYTHING = Host(
     disk_bytes=1e18,
     disk_bytes_per_s=1e15,
     transfers_per_s=1e15,
+    checkpoint_bytes=1e18,
 )
 PUBLIC = Source(3_000_000, requests=10)
 
@@ -112,6 +116,28 @@ def test_the_growth_is_the_mean_over_the_load(servers: int) -> None:
     steps = [64e6 / servers * (number + 0.5) / 10_000 for number in range(10_000)]
     mean = sum(COSTS.postgres_s + COSTS.growth_s * max(0.0, math.log2(held / 1e6)) for held in steps) / len(steps)
     assert big.postgres_s() == pytest.approx(mean, rel=1e-4)
+
+
+@pytest.mark.parametrize("checkpoint_bytes", [50_000, 1_000_000, 20_000_000])
+def test_pages_of_the_index_are_written_whole_at_their_first_change_after_a_checkpoint(checkpoint_bytes: int) -> None:
+    pages, chance = 2000, random.Random(7)
+    whole = events = 0
+    while events < 50_000:  # from one checkpoint to the next
+        written, changed = 0.0, set[int]()
+        while written < checkpoint_bytes:
+            page = chance.randrange(pages)
+            written += COSTS.wal_bytes + (0 if page in changed else COSTS.full_page_bytes)
+            changed.add(page)
+            events += 1
+        whole += len(changed)
+    assert full_pages(pages, COSTS, checkpoint_bytes) == pytest.approx(whole / events, rel=0.05)
+
+
+def test_an_index_that_is_in_memory_is_written_once_after_each_checkpoint() -> None:
+    often = run(OPEN, workers=8, host=replace(EVERYTHING, checkpoint_bytes=1, transfers_per_s=1e5))
+    assert often.rate() == pytest.approx(1e5, rel=0.01)
+    assert often.first() is Part.INDEX
+    assert often.postgres_s() == pytest.approx(run(OPEN).postgres_s() + 20e-6, rel=0.01)
 
 
 def test_a_run_on_several_machines_has_a_cluster_and_runs_on_as_many_machines_have_none() -> None:
