@@ -62,13 +62,14 @@ def measure(bench: Bench, pages: Sequence[Sequence[EventRow]]) -> list[Point]:
 
 def constants(points: Sequence[Point]) -> dict[str, float]:
     """The fields of Costs that are measured here: a slope over all points, and the largest one's two halves."""
-    sizes = [math.log2(point.events) for point in points]
-    slope = statistics.linear_regression(sizes, [point.later.cpu_s for point in points]).slope
     _, first, later = points[-1]
     more = first.full_pages - later.full_pages
+    full_page_s = max(0.0, (first.cpu_s - later.cpu_s) / more)
+    sizes = [math.log2(point.events) for point in points]
+    without = [point.later.cpu_s - full_page_s * point.later.full_pages for point in points]
     return {
-        "growth_s": max(0.0, slope),
-        "full_page_s": max(0.0, (first.cpu_s - later.cpu_s) / more),
+        "growth_s": max(0.0, statistics.linear_regression(sizes, without).slope),
+        "full_page_s": full_page_s,
         "full_page_bytes": (first.wal_bytes - later.wal_bytes) / more,
     }
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.bench import sizing
+from tests.bench import growth, sizing
 from tests.bench.constants import costs_of, costs_table
+from tests.bench.growth import Point, Written
 from tests.bench.machines import needs, placed
 from tests.bench.model import Costs, Host, Machines, Part, Run, Source, full_pages
 from tests.bench.plans import HOST, what_if
@@ -183,6 +184,15 @@ def test_what_is_needed_suffices_and_a_machine_less_does_not(
     assert found.seconds() <= seconds
     assert ingest == 1 or placed(one, ingest - 1, 1 << 20).seconds() > seconds
     assert servers == 1 or placed(one, ingest, servers - 1).seconds() > seconds
+
+
+def test_what_a_doubling_costs_is_told_from_what_pages_written_whole_cost() -> None:
+    def written(events: int, whole: float) -> Written:
+        return Written(5e-6 + 0.5e-6 * math.log2(events / 1000) + 100e-6 * whole, 400 + 5000 * whole, whole)
+
+    points = [Point(size, written(size, 0.6), written(size, size / 1e6)) for size in (1000, 2000, 4000)]
+    found = growth.constants(points)
+    assert found == pytest.approx({"growth_s": 0.5e-6, "full_page_s": 100e-6, "full_page_bytes": 5000})
 
 
 def test_the_table_of_constants_is_read_as_it_was_written() -> None:
