@@ -34,6 +34,8 @@ SHOWN = {
     "table_bytes": Shown("in the table, bytes", 1, 0),
     "index_bytes": Shown("in the index, bytes", 1, 0),
     "wal_bytes": Shown("in the WAL, bytes", 1, 0),
+    "full_page_s": Shown("a page of the index that is written whole into the WAL, µs of CPU", _MICRO, 1),
+    "full_page_bytes": Shown("such a page, bytes", 1, 0),
     "main_memory": Shown("memory of the main process, MiB", _MIB, 0),
     "worker_memory": Shown("memory of a worker, MiB", _MIB, 0),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from datasync_ingest.rows import EventRow, Rows
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.bench.bench import Bench
 from tests.bench.floors import PAGE_EVENTS, Result
+from tests.bench.growth import WAL
 from tests.bench.model import Costs
 from tests.bench.program import program
 from tests.bench.watch import cpu, ended_children
@@ -27,7 +28,6 @@ CLUSTER_FACTOR = 1.3  # what `--case cluster` measures takes too long for here
 _STARTS = 5
 _COMMITS = 300
 _ONE_ROW = f"({', '.join(['%s'] * len(EventRow._fields))})"
-_WAL = "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"
 _SIZES = "SELECT pg_table_size('ingested_events'), pg_indexes_size('ingested_events')"
 
 
@@ -50,15 +50,18 @@ class Measured:
         return max(size for one, size in self.result.peak.items() if one.startswith(name))
 
 
-def measure(bench: Bench, writer: str, growth_s: float, rows: Sequence[EventRow], page: bytes) -> tuple[Costs, float]:
-    """Medians of the costs, and of the simulator's CPU seconds for each event; `rows` are those of `page`."""
+def measure(
+    bench: Bench, writer: str, grown: Mapping[str, float], rows: Sequence[EventRow], page: bytes
+) -> tuple[Costs, float]:
+    """Medians of the costs, and of the simulator's CPU seconds for each event; `grown` are those of the
+    growth of a table, `rows` those of `page`."""
     with bench.api(PAGE_EVENTS) as api:
         small = [_run(bench, api, writer) for _ in range(_STARTS)]
     with bench.api(EVENTS) as api:
         large = [_run(bench, api, writer) for _ in range(bench.rounds)]
-    costs = _costs(small, large, growth_s)
+    costs = _costs(small, large)
     sent = _sent_bytes(bench, writer, rows)
-    return Costs(**costs, page_bytes=len(page) / len(rows), row_bytes=sent / len(rows)), _each(
+    return Costs(**costs, **grown, page_bytes=len(page) / len(rows), row_bytes=sent / len(rows)), _each(
         small, large, lambda one: one.api_s
     )
 
@@ -88,7 +91,7 @@ def _run(bench: Bench, api: SimulatorProcess, writer: str) -> Measured:
         return Measured(result, served, children, table, index, _wal(database) - wal)
 
 
-def _costs(small: Sequence[Measured], large: Sequence[Measured], growth_s: float) -> dict[str, Any]:
+def _costs(small: Sequence[Measured], large: Sequence[Measured]) -> dict[str, Any]:
     main_s = _each(small, large, lambda one: one.cpu("main"))
     worker_s = _each(small, large, lambda one: one.cpu("worker"))
     postgres_s = _each(small, large, lambda one: one.cpu("server"))
@@ -100,7 +103,6 @@ def _costs(small: Sequence[Measured], large: Sequence[Measured], growth_s: float
         "main_s": main_s,
         "worker_s": worker_s,
         "postgres_s": postgres_s,
-        "growth_s": growth_s,
         "base_events": EVENTS,
         "cluster_factor": CLUSTER_FACTOR,
         "table_bytes": _each(small, large, lambda one: one.table_bytes),
@@ -124,4 +126,4 @@ def _sent_bytes(bench: Bench, writer: str, rows: Sequence[EventRow]) -> int:
 
 
 def _wal(database: Database) -> int:
-    return int(database.value(_WAL))
+    return int(database.value(WAL))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 INDEX_SHARE = 0.5  # of a server's memory is for the index
+_PAGE_BYTES = 8192  # of PostgreSQL
+_STEPS = 16  # at which a mean over the load is taken
 
 
 class Part(str, Enum):
@@ -46,7 +48,9 @@ class Costs:
     row_bytes: float  # as it is sent to PostgreSQL
     table_bytes: float
     index_bytes: float
-    wal_bytes: float
+    wal_bytes: float  # in the WAL, without pages of the index that are written whole
+    full_page_s: float  # seconds of PostgreSQL's CPU for each such page, and its bytes
+    full_page_bytes: float
     main_memory: float  # bytes of a process
     worker_memory: float
 
@@ -82,6 +86,7 @@ class Host:
     disk_bytes: float
     disk_bytes_per_s: float  # written one after the other
     transfers_per_s: float  # of pages of the index, read or written anywhere
+    checkpoint_bytes: float  # of WAL from one checkpoint to the next
 
 
 @dataclass(frozen=True)
@@ -153,9 +158,9 @@ class Run:
 
     def postgres_s(self) -> float:
         """The mean over the load of tables that were empty, the events spread evenly over the servers."""
-        here, base = self.events / self.machines.servers, self.costs.base_events
+        costs, here, base = self.costs, self.events / self.machines.servers, self.costs.base_events
         doublings = math.log2(here / base) - (1 - base / here) / math.log(2) if here > base else 0.0
-        return self.costs.postgres_s + self.costs.growth_s * doublings
+        return costs.postgres_s + costs.growth_s * doublings + costs.full_page_s * self._full_pages()
 
     @property
     def _main_s(self) -> float:
@@ -214,17 +219,44 @@ class Run:
         stays = costs.table_bytes + costs.index_bytes
         if self.events * stays > machines.servers * machines.host.disk_bytes:
             return 0.0
-        return _per(machines.servers * machines.host.disk_bytes_per_s, stays + costs.wal_bytes)
+        wal = costs.wal_bytes + costs.full_page_bytes * self._full_pages()
+        return _per(machines.servers * machines.host.disk_bytes_per_s, stays + wal)
 
     def _index(self) -> float:
-        """IDs are random: where the index is past its memory, an event reads a page of it and one is written back.
+        """IDs are random: where the index is past its memory, an event reads a page of it and one is written back;
+        where it is not, a page is written once after each checkpoint.
 
         The mean over the load: while the index grows from 0 to `whole`, x of it there, 1 - fits/x of it is elsewhere.
         """
-        whole = self.events * self.costs.index_bytes / self.machines.servers
-        fits = min(1.0, INDEX_SHARE * self.machines.host.memory_bytes / whole)
+        fits = min(1.0, INDEX_SHARE * self.machines.host.memory_bytes / self._index_bytes())
         missed = 1 - fits + fits * math.log(fits)
-        return _per(self.machines.servers * self.machines.host.transfers_per_s, 2 * missed)
+        transfers = missed + max(missed, self._full_pages())
+        return _per(self.machines.servers * self.machines.host.transfers_per_s, transfers)
+
+    def _full_pages(self) -> float:
+        """For each event, the mean over the load."""
+        pages = self._index_bytes() / _PAGE_BYTES
+        steps = [pages * (number + 0.5) / _STEPS for number in range(_STEPS)]
+        return sum(full_pages(there, self.costs, self.machines.host.checkpoint_bytes) for there in steps) / _STEPS
+
+    def _index_bytes(self) -> float:
+        """Of one server, at the end."""
+        return self.events * self.costs.index_bytes / self.machines.servers
+
+
+def full_pages(pages: float, costs: Costs, checkpoint_bytes: float) -> float:
+    """Pages of an index that are written whole into the WAL for each event, which changes one of `pages` at random.
+
+    That is a page's first change after a checkpoint. Of `changes` of each page from one checkpoint to the next, it is
+    1 - exp(-changes) that are; their number is Newton's root of what they write, which approaches it from below.
+    """
+    room = checkpoint_bytes / pages
+    changes = room / (costs.wal_bytes + costs.full_page_bytes)
+    for _ in range(10):
+        first = -math.expm1(-changes)
+        written = costs.wal_bytes * changes + costs.full_page_bytes * first
+        changes += (room - written) / (costs.wal_bytes + costs.full_page_bytes * (1 - first))
+    return -math.expm1(-changes) / changes
 
 
 def shortest_s(pages: int, requests: int, window_s: float, latency_s: float) -> float:

@@ -31,6 +31,7 @@ HOST = Host(
     disk_bytes=8e12,
     disk_bytes_per_s=1e9,
     transfers_per_s=100_000,
+    checkpoint_bytes=64e9,
 )
 CHANGES = {
     Part.API: "`SOURCE=feed`",
@@ -56,7 +57,8 @@ def host_sentence(host: Host = HOST) -> str:
         f" {host.network_bytes_per_s * 8 / 1e9:.0f} Gbit/s each way; as a server of PostgreSQL"
         f" {host.connections:,} connections, {host.commit_s * 1000:g} ms a commit, {host.disk_bytes / 1e12:.0f} TB that"
         f" take {host.disk_bytes_per_s / 1e9:g} GB/s one after the other and {host.transfers_per_s:,.0f} pages of the"
-        " index a second, and half of its memory for the index."
+        f" index a second, {host.checkpoint_bytes / 1e9:.0f} GB of WAL from one checkpoint to the next, and half of its"
+        " memory for the index."
     )
 
 

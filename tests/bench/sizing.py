@@ -22,6 +22,7 @@ from tests.bench.model import Costs, Host, Machines, Run, Source
 from tests.bench.plans import host_sentence, open_source, what_if
 from tests.harness import API_KEY
 
+_CHECKPOINT_BYTES = 2e9  # of the embedded PostgreSQL's WAL, half of its max_wal_size
 _FEED = {"dashboard_needs": "origin", "feed_rate": 0, "feed_latency_ms": 1000}
 
 
@@ -66,13 +67,13 @@ def measure(bench: Bench) -> dict[str, Any]:
     points = growth.measure(bench, pages)
     costs, api_s = {}, {}
     for writer in WRITERS:
-        costs[writer], api_s[writer] = costing.measure(bench, writer, growth.slope(points), pages[0], served[0])
+        costs[writer], api_s[writer] = costing.measure(bench, writer, growth.constants(points), pages[0], served[0])
         bench.say(f"{writer}: {costs[writer]}")
     machines = Machines(
         _this_machine(costing.commit_s(bench)), workers=bench.workers, shared=True, api_s=min(api_s.values())
     )
     return {
-        "growth": points,
+        "growth": [(point.events, point.later.cpu_s) for point in points],
         "commit_s": machines.host.commit_s,
         "api_s": machines.api_s,
         "costs": {writer: asdict(one) for writer, one in costs.items()},
@@ -85,7 +86,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 def _this_machine(commit_s: float) -> Host:
     """Its disk and its index are part of what PostgreSQL was measured to cost."""
     cores, memory = os.cpu_count() or 1, psutil.virtual_memory().total
-    return Host(cores, memory, math.inf, 50, commit_s, math.inf, math.inf, math.inf)
+    return Host(cores, memory, math.inf, 50, commit_s, math.inf, math.inf, math.inf, _CHECKPOINT_BYTES)
 
 
 def _compared(bench: Bench, shape: Shape, run: Run) -> dict[str, Any]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.bench import sizing
+from tests.bench import growth, sizing
 from tests.bench.constants import costs_of, costs_table
+from tests.bench.growth import Point, Written
 from tests.bench.machines import needs, placed
-from tests.bench.model import Costs, Host, Machines, Part, Run, Source
+from tests.bench.model import Costs, Host, Machines, Part, Run, Source, full_pages
 from tests.bench.plans import HOST, what_if
 
 MIB = 2**20
@@ -32,6 +34,8 @@ COSTS = Costs(
     table_bytes=220,
     index_bytes=80,
     wal_bytes=400,
+    full_page_s=20e-6,
+    full_page_bytes=4000,
     main_memory=70 * MIB,
     worker_memory=50 * MIB,
 )
@@ -44,6 +48,7 @@ EVERYTHING = Host(
     disk_bytes=1e18,
     disk_bytes_per_s=1e15,
     transfers_per_s=1e15,
+    checkpoint_bytes=1e18,
 )
 PUBLIC = Source(3_000_000, requests=10)
 
@@ -114,6 +119,28 @@ def test_the_growth_is_the_mean_over_the_load(servers: int) -> None:
     assert big.postgres_s() == pytest.approx(mean, rel=1e-4)
 
 
+@pytest.mark.parametrize("checkpoint_bytes", [50_000, 1_000_000, 20_000_000])
+def test_pages_of_the_index_are_written_whole_at_their_first_change_after_a_checkpoint(checkpoint_bytes: int) -> None:
+    pages, chance = 2000, random.Random(7)
+    whole = events = 0
+    while events < 50_000:  # from one checkpoint to the next
+        written, changed = 0.0, set[int]()
+        while written < checkpoint_bytes:
+            page = chance.randrange(pages)
+            written += COSTS.wal_bytes + (0 if page in changed else COSTS.full_page_bytes)
+            changed.add(page)
+            events += 1
+        whole += len(changed)
+    assert full_pages(pages, COSTS, checkpoint_bytes) == pytest.approx(whole / events, rel=0.05)
+
+
+def test_an_index_that_is_in_memory_is_written_once_after_each_checkpoint() -> None:
+    often = run(OPEN, workers=8, host=replace(EVERYTHING, checkpoint_bytes=1, transfers_per_s=1e5))
+    assert often.rate() == pytest.approx(1e5, rel=0.01)
+    assert often.first() is Part.INDEX
+    assert often.postgres_s() == pytest.approx(run(OPEN).postgres_s() + 20e-6, rel=0.01)
+
+
 def test_a_run_on_several_machines_has_a_cluster_and_runs_on_as_many_machines_have_none() -> None:
     one, many = run(OPEN, host=replace(HOST, cores=2)), run(PUBLIC, 100)
     assert not placed(one, 1, 1).machines.cluster
@@ -157,6 +184,15 @@ def test_what_is_needed_suffices_and_a_machine_less_does_not(
     assert found.seconds() <= seconds
     assert ingest == 1 or placed(one, ingest - 1, 1 << 20).seconds() > seconds
     assert servers == 1 or placed(one, ingest, servers - 1).seconds() > seconds
+
+
+def test_what_a_doubling_costs_is_told_from_what_pages_written_whole_cost() -> None:
+    def written(events: int, whole: float) -> Written:
+        return Written(5e-6 + 0.5e-6 * math.log2(events / 1000) + 100e-6 * whole, 400 + 5000 * whole, whole)
+
+    points = [Point(size, written(size, 0.6), written(size, size / 1e6)) for size in (1000, 2000, 4000)]
+    found = growth.constants(points)
+    assert found == pytest.approx({"growth_s": 0.5e-6, "full_page_s": 100e-6, "full_page_bytes": 5000})
 
 
 def test_the_table_of_constants_is_read_as_it_was_written() -> None:
