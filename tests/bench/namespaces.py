@@ -33,8 +33,8 @@ ROWS = (
     Row("nothing", 4),
     Row("kill -9 of half of the worker processes", 4, strikes.kill_half),
     Row("kill -9 of half of the machines' processes", 4, strikes.lose_half_of_the_machines),
-    Row("half of the workers cut off until given up", 4, strikes.cut_half_of_the_workers_off, cuts=True),
-    Row("the same, and back in mid-run", 4, strikes.cut_half_of_the_workers_off, cuts=True, slow=True),
+    Row("half of the workers cut off in mid-page", 4, strikes.cut_half_of_the_workers_off_in_mid_page, cuts=True),
+    Row("half of the workers cut off, back in mid-run", 4, strikes.cut_half_of_the_workers_off, cuts=True, slow=True),
     Row("the scheduler cut off for a moment", 4, strikes.cut_the_scheduler_off_for_a_moment, cuts=True, slow=True),
     Row(
         "the scheduler cut off until the run ends, run again",

@@ -19,7 +19,7 @@ from tests.harness import API_KEY, Database, Workplace, new_database, until
 from tests.namespaces.network import Machine, Network, network
 from tests.servers import PASSWORD, password_server
 
-STARTS_S = 60.0  # for processes of Dask, on a machine that has other work to do
+ASK_S = 0.2  # between two questions to the scheduler, each of which is a new connection
 ENDS_S = 240.0  # for a run, or what a strike waits for: the longest silence that anybody bears is 60 s
 
 
@@ -71,7 +71,8 @@ class Trial:
             self.members.append((machine, self.cluster.begin_workers(self.database)))
 
     def until_at_work(self, count: int) -> None:
-        until(lambda: len(self.cluster.at_work()) == count, timeout_s=ENDS_S, what=f"a cluster with {count} workers")
+        what = f"a cluster with {count} workers"
+        until(lambda: len(self.cluster.at_work()) == count, timeout_s=ENDS_S, what=what, every_s=ASK_S)
 
     def begin_run(self, *words: str) -> None:
         with self.run_machine.entered():

@@ -6,11 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
-from tests.harness import family
+import psycopg2
+
+from tests.harness import family, until
 from tests.namespaces.network import Machine
 from tests.namespaces.site import Trial
+from tests.pools import waiting_backends
 
 HICCUP_S = 10.0  # shorter than anybody's patience: Dask's and PostgreSQL's is 30 s
 OUTAGE_S = 45.0  # longer
@@ -39,16 +42,21 @@ def lose_half_of_the_machines(trial: Trial) -> Seconds:
 
 def cut_half_of_the_workers_off(trial: Trial) -> Seconds:
     """Until the scheduler has given them up; they must come back by themselves."""
-    cut, took = [machine for machine, _ in trial.members[: len(trial.members) // 2]], Seconds()
+    cut = _half(trial)
     for machine in cut:
         machine.cut()
-    with _taking(took, "given up"):
-        trial.until_at_work(len(trial.members) - len(cut))
-    for machine in cut:
-        machine.join()
-    with _taking(took, "back"):
-        trial.until_at_work(len(trial.members))
-    return took
+    return _given_up_and_back(trial, cut)
+
+
+def cut_half_of_the_workers_off_in_mid_page(trial: Trial) -> Seconds:
+    """As above, when PostgreSQL has begun with a page of each: their transactions are open and hold these pages."""
+    cut = _half(trial)
+    with closing(psycopg2.connect(trial.database.conninfo)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE ingested_pages IN EXCLUSIVE MODE")
+        until(lambda: waiting_backends(trial.database, len(trial.members)), what="every worker in mid-page")
+        for machine in cut:
+            machine.cut()
+    return _given_up_and_back(trial, cut)
 
 
 def cut_the_scheduler_off_for_a_moment(trial: Trial) -> Seconds:
@@ -77,6 +85,21 @@ def _cut_off(machine: Machine, seconds: float) -> Seconds:
     time.sleep(seconds)
     machine.join()
     return {"cut": seconds}
+
+
+def _half(trial: Trial) -> list[Machine]:
+    return [machine for machine, _ in trial.members[: len(trial.members) // 2]]
+
+
+def _given_up_and_back(trial: Trial, cut: list[Machine]) -> Seconds:
+    took = Seconds()
+    with _taking(took, "given up"):
+        trial.until_at_work(len(trial.members) - len(cut))
+    for machine in cut:
+        machine.join()
+    with _taking(took, "back"):
+        trial.until_at_work(len(trial.members))
+    return took
 
 
 @contextmanager
