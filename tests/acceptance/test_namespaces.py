@@ -37,9 +37,9 @@ def test_a_worker_that_is_cut_off_comes_back_and_nothing_is_lost_or_twice(tmp_pa
 
 def require_postgresql_to_notice(made: Trial) -> None:
     """Of one that is cut off it hears by its own probes alone."""
-    with closing(connect(made.database.conninfo, schema=PUBLIC, application_name="test")) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT name, setting FROM pg_settings WHERE name ~ '^tcp_' ORDER BY name")
-            shown = dict(cursor.fetchall())
+    connected = connect(made.database.conninfo, schema=PUBLIC, application_name="test")
+    with closing(connected) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT name, setting FROM pg_settings WHERE name ~ '^tcp_' ORDER BY name")
+        shown = dict(cursor.fetchall())
     interval, count, idle = (int(shown[f"tcp_keepalives_{name}"]) for name in ("interval", "count", "idle"))
     assert idle + interval * count == int(shown["tcp_user_timeout"]) / 1000 == 30
