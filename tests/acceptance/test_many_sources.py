@@ -136,6 +136,8 @@ def another(sources: Sources) -> None:
     seen = sources.workplace("acme").run("status", "--schema", "globex")
     assert "schema globex" in seen.out
     assert "It is another database than the one that the sidecar belongs to." in seen.out
+    told = sources.workplace("acme").run("report", "-o", "-", "--schema", "globex")
+    assert "This data directory was filled into the schema acme, and this is globex." in told.out
     assert sources.ids("globex") == sorted(sources.apis["globex"].ids())
 
 
