@@ -140,7 +140,7 @@ def _agree_on_database(ledger: Ledger, database: SourceDatabase, identity: Sourc
 
 
 def _another(ledger: Ledger, database: SourceDatabase) -> LedgerDivergedError:
-    filled = ledger.fact("schema") or PUBLIC
+    filled = ledger.fact("schema") or database.by_search_path() or PUBLIC  # earlier versions followed it
     if filled != database.schema:
         return _diverged(f"this data directory was filled into the schema {filled}, and this is {database.schema}")
     return _diverged("it is another database than the one that this data directory was filled into")
