@@ -77,14 +77,18 @@ def reconcile(ledger: Ledger, database: SourceDatabase, source: str, *, adopt: b
     Raises OtherSourceError, LedgerDivergedError.
     """
     marked = {page.page for page in ledger.pages()}
-    if marked and database.identity() is None:
+    there = database.identity()
+    if marked and there is None:
         raise _another(ledger, database)  # before tables are made where there should be some
+    _agree_on_source(ledger, there, source, adopt=adopt)
     identity = database.prepare(source)
-    _agree_on_source(ledger, database, identity, source, adopt=adopt)
+    if identity.source != source:
+        database.adopt(source)
     if fresh:
         ledger.take_place()
         database.forget_pages()
-    _agree_on_database(ledger, database, identity, any_marked=bool(marked))
+    # What waits in the spool may go into a schema that is new, and not among the events of another data directory.
+    _agree_on_database(ledger, database, identity, filled=bool(marked or (there and ledger.spool.waiting)))
     committed = database.pages()
     gone = marked - {page.page for page in committed}
     if gone:
@@ -105,10 +109,8 @@ def reconcile(ledger: Ledger, database: SourceDatabase, source: str, *, adopt: b
     return holdings
 
 
-def _agree_on_source(
-    ledger: Ledger, database: SourceDatabase, identity: SourceIdentity, source: str, *, adopt: bool
-) -> None:
-    for holder, theirs in (("database", identity.source), ("data directory", ledger.fact("source"))):
+def _agree_on_source(ledger: Ledger, there: SourceIdentity | None, source: str, *, adopt: bool) -> None:
+    for holder, theirs in (("database", there and there.source), ("data directory", ledger.fact("source"))):
         if theirs is None or theirs == source:
             continue
         if not adopt:
@@ -118,8 +120,6 @@ def _agree_on_source(
                 " moved to a new address, run once with --adopt.",
             )
         _log.info("the %s belonged to %s; it is adopted for %s", holder, theirs, source)
-    if identity.source != source:
-        database.adopt(source)
 
 
 def require_own(ledger: Ledger, database: SourceDatabase) -> None:
@@ -133,14 +133,14 @@ def require_own(ledger: Ledger, database: SourceDatabase) -> None:
         raise _another(ledger, database)
 
 
-def _agree_on_database(ledger: Ledger, database: SourceDatabase, identity: SourceIdentity, *, any_marked: bool) -> None:
+def _agree_on_database(ledger: Ledger, database: SourceDatabase, identity: SourceIdentity, *, filled: bool) -> None:
     known = ledger.fact("database_id")
-    if known is not None and known != identity.database_id and any_marked:
+    if known is not None and known != identity.database_id and filled:
         raise _another(ledger, database)
 
 
 def _another(ledger: Ledger, database: SourceDatabase) -> LedgerDivergedError:
-    filled = ledger.fact("schema") or PUBLIC
+    filled = ledger.fact("schema") or database.by_search_path() or PUBLIC  # earlier versions followed it
     if filled != database.schema:
         return _diverged(f"this data directory was filled into the schema {filled}, and this is {database.schema}")
     return _diverged("it is another database than the one that this data directory was filled into")

@@ -44,18 +44,26 @@ def _require_usable(shown: str, standing: Standing, settings: Settings) -> None:
         )
 
 
-def require_writable(shown: str, standing: Standing, schema: str) -> None:
-    """Raises DatabaseRefusedError where no event can be written, whichever API it is from; `shown` names the server."""
-    if why := _why_not(standing, schema):
+def require_writable(shown: str, standing: Standing, schema: str | None) -> None:
+    """Raises DatabaseRefusedError where no event can be written, whichever API it is from; `shown` names the server.
+
+    With None it is not known into which schema.
+    """
+    if why := _why_no_server(standing) or (schema and _why_no_schema(standing, schema)):
         raise DatabaseRefusedError(f"{shown} {why[0]}", hint=why[1])
 
 
-def _why_not(standing: Standing, schema: str) -> tuple[str, str] | None:
-    """Why no event can be written, and what to do; None where nothing speaks against it."""
+def _why_no_server(standing: Standing) -> tuple[str, str] | None:
+    """Why no event can be written there, and what to do; None where nothing speaks against it."""
     if standing.version_number < OLDEST:
         return "is too old", f"use PostgreSQL {OLDEST // 10_000} or newer"
     if standing.read_only:
         return "takes no changes: it is a standby or set to read-only", "name the primary server in DATABASE_URL"
+    return None
+
+
+def _why_no_schema(standing: Standing, schema: str) -> tuple[str, str] | None:
+    """Why no event can be written into the schema, and what to do; None where nothing speaks against it."""
     if not standing.may_use:
         return f"does not let this user into the schema {schema}", f"GRANT USAGE ON SCHEMA {schema} TO {standing.user}"
     if standing.lacking:

@@ -10,7 +10,7 @@ from contextlib import closing
 from ..database_check import require_writable
 from ..errors import ConfigurationError
 from ..postgres.checking import Standing, look
-from ..settings import Secret, Settings, hand_down
+from ..settings import PUBLIC, Secret, Settings, hand_down
 from ..stopping import Wake, stop_on_signals
 from .defaults import set_defaults
 from .keeping import Keeper, Kept
@@ -34,7 +34,7 @@ def join(
     _require_enough(ports, settings.worker_concurrency)
     with closing(Wake()) as wake, stop_on_signals(wake) as request:
         standing = request.wait_for(lambda: _looked_at(conninfo, settings.schema))
-    _log.info("%s", _described(standing))
+    _log.info("%s", _described(standing, settings.schema))
     hand_down(conninfo, {} if debug else QUIET)
     set_defaults()
     with dasks_lines(debug=debug), tempfile.TemporaryDirectory(prefix="datasync-worker-") as folder:
@@ -88,7 +88,8 @@ def _looked_at(conninfo: Secret, schema: str) -> Standing:
         patience_s=_DATABASE_PATIENCE_S,
         waiting=lambda cause: _log.warning("%s", cause),
     )
-    require_writable(_server(standing), standing, schema)
+    named = schema if schema != PUBLIC else None  # the run's counts, which a worker is told by its pages
+    require_writable(_server(standing), standing, named)
     return standing
 
 
@@ -96,8 +97,8 @@ def _server(standing: Standing) -> str:
     return f"PostgreSQL {standing.version.split()[0]} ({standing.database} as {standing.user})"
 
 
-def _described(standing: Standing) -> str:
+def _described(standing: Standing, schema: str) -> str:
     server = _server(standing)
     if standing.source is None:
-        return f"{server}, without tables yet: the first run makes them"
-    return f"{server}, with {standing.events:,} events of {standing.source}"
+        return f"{server}, without tables yet in the schema {schema}: the first run makes those that it needs"
+    return f"{server}, with {standing.events:,} events of {standing.source} in the schema {schema}"

@@ -9,6 +9,7 @@ from contextlib import suppress
 from contextvars import copy_context
 
 import psycopg2
+from psycopg2.errors import FeatureNotSupported
 from psycopg2.extensions import BYTES, register_type
 from psycopg2.extensions import cursor as Cursor
 
@@ -153,11 +154,21 @@ def _borders(cursor: Cursor) -> list[str]:
     """Ids in their order that part the table into ranges."""
     cursor.execute(here(cursor, _PAGES))
     pages = cursor.fetchall()[0][0]
-    if not pages:
+    share = min(1.0, _SAMPLED_PAGES / pages) if pages else 1.0
+    sample = _sample(cursor, share) if pages else None
+    if sample is None:
         cursor.execute(here(cursor, _BORDERS_ELSEWHERE), (1 / _IDS_IN_A_BLOCK,))
         return [row[0] for row in cursor]
-    share = min(1.0, _SAMPLED_PAGES / pages)
-    cursor.execute(here(cursor, _SAMPLE), (100 * share,))
-    sample = [row[0] for row in cursor]
     every = max(1, round(_IDS_IN_A_BLOCK * share))
     return sample[every - 1 :: every]
+
+
+def _sample(cursor: Cursor, share: float) -> list[str] | None:
+    """None where the server takes none of this table: it has pages here of before it was distributed, perhaps."""
+    cursor.execute("SAVEPOINT sample")
+    try:
+        cursor.execute(here(cursor, _SAMPLE), (100 * share,))
+        return [row[0] for row in cursor]
+    except FeatureNotSupported:
+        cursor.execute("ROLLBACK TO SAVEPOINT sample")
+        return None

@@ -10,6 +10,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
 from .connection import connect_patiently, named
+from .preparing import identity
 from .source import count_holdings
 from .tables import EVENTS, REJECTED, REPAIRED, here
 
@@ -72,6 +73,7 @@ class TableOverview:
     """`rejected` are distinct ones; those of `rejects` count as often as they came.
 
     `counts`: by `day` (UTC), `type`, `device` and `browser`, each value (None: the event has none) and its events.
+    `database_id` is the schema's own.
     """
 
     events: int
@@ -79,6 +81,7 @@ class TableOverview:
     counts: Mapping[str, Sequence[tuple[str | None, int]]]
     rejects: tuple[Reason, ...]
     repairs: tuple[Reason, ...]
+    database_id: str | None = None
 
 
 def overview(conninfo: str, *, schema: str, patience_s: float, waiting: Callable[[str], None]) -> TableOverview | None:
@@ -113,6 +116,7 @@ def _overview(cursor: Cursor) -> TableOverview:
         counts=counts,
         rejects=_reasons(cursor, REJECTED, "''"),
         repairs=_reasons(cursor, REPAIRED, "event_id"),
+        database_id=None if (found := identity(cursor)) is None else found.database_id,
     )
 
 

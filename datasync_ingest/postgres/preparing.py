@@ -82,13 +82,17 @@ def _require_schema(cursor: Cursor) -> None:
         ) from error
 
 
-def _warn_of_others(cursor: Cursor) -> None:
-    """Earlier versions made their tables wherever the search path led."""
+def by_search_path(cursor: Cursor) -> str | None:
+    """The schema of the tables to which the search path leads: there earlier versions made theirs."""
     cursor.execute(_BY_SEARCH_PATH)
     row = cursor.fetchone()
-    if row is not None and schema_of(cursor) == PUBLIC:
+    return None if row is None else str(row[0])
+
+
+def _warn_of_others(cursor: Cursor) -> None:
+    if schema_of(cursor) == PUBLIC and (schema := by_search_path(cursor)):
         _log.warning(
-            "the tables in the schema %s, to which the search path leads, are not used: DB_SCHEMA is %s", row[0], PUBLIC
+            "the tables in the schema %s, to which the search path leads, are not used: DB_SCHEMA is %s", schema, PUBLIC
         )
 
 

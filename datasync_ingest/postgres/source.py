@@ -16,7 +16,7 @@ from ..errors import AlreadyRunningError
 from ..messages import CompletedPage, Counts, PageId, Position, Window
 from .connection import connect_patiently, first_line, is_connection_trouble, named
 from .locks import end_earlier_pages, try_for_run
-from .preparing import SourceIdentity, adopt, identity, is_there, one_value, prepare
+from .preparing import SourceIdentity, adopt, by_search_path, identity, is_there, one_value, prepare
 from .rereading import Reread, reread
 from .tables import EVENTS, PAGES, REJECTED, SOURCE, Connection, here, schema_of
 
@@ -131,6 +131,10 @@ class SourceDatabase:
     def identity(self) -> SourceIdentity | None:
         """The identity that is there; None where there are no tables."""
         return self._ask(identity)
+
+    def by_search_path(self) -> str | None:
+        """The schema of the tables to which the search path leads, which the program itself never follows."""
+        return self._ask(by_search_path)
 
     def adopt(self, source: str) -> None:
         """The source has moved to another address."""

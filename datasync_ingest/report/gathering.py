@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ..errors import ConfigurationError, DatabaseError, DataDirectoryError, IncompleteError
 from ..ledger.run_history import PastPage, PastRun, read_runs
+from ..ledger.standing import standing
 from ..postgres.database import database, embedded_directory
 from ..postgres.overview import TableOverview, overview
 from ..redaction import mask
-from ..settings import Settings
+from ..settings import PUBLIC, Settings
 
 PATIENCE_S = 5.0  # for a database that may be down: the rest of the page is worth having
 
@@ -119,4 +120,19 @@ def _table(settings: Settings, say: Callable[[str], None]) -> tuple[TableOvervie
             found = overview(served.conninfo.reveal(), schema=settings.schema, patience_s=PATIENCE_S, waiting=say)
     except (DatabaseError, DataDirectoryError) as error:
         return None, f"The database could not be read. {error}"
-    return found, "" if found else "Nothing was ingested into this database yet."
+    if found is None:
+        return None, "Nothing was ingested into this database yet."
+    foreign = _foreign(found, settings)
+    return (None, foreign) if foreign else (found, "")
+
+
+def _foreign(found: TableOverview, settings: Settings) -> str:
+    """Why these are not the tables that the data directory was filled into; empty where they are."""
+    sidecar = standing(settings.data_dir, since=0.0)
+    facts = {} if sidecar is None else sidecar.facts
+    if facts.get("database_id") in (None, found.database_id):
+        return ""
+    filled = facts.get("schema") or PUBLIC
+    if filled != settings.schema:
+        return f"This data directory was filled into the schema {filled}, and this is {settings.schema}."
+    return "It is another database than the one that this data directory was filled into."

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import psycopg2
 import pytest
+from psycopg2.extensions import make_dsn
 
 from datasync_ingest.messages import Receipt, Started, WorkerMessage
 from datasync_ingest.pools import POOLS, Pool, PoolOptions
@@ -161,3 +162,17 @@ def test_a_scheduler_that_is_away_is_waited_for_and_then_named(workplace: Workpl
     ended = workplace.run("worker", "--scheduler", "127.0.0.1:9", "--patience", "1ms", PYTHONWARNINGS="default")
     assert ended.code == 5
     assert "error: No Dask scheduler has answered at tcp://127.0.0.1:9 for " in ended.err
+
+
+def test_what_counts_is_the_schema_of_the_run_and_not_a_default_that_the_user_may_not_fill(
+    workplace: Workplace, database: Database
+) -> None:
+    database.query("CREATE ROLE filler NOLOGIN; CREATE SCHEMA filled AUTHORIZATION filler")
+    try:
+        workplace.environment["DATABASE_URL"] = make_dsn(database.conninfo, options="-c role=filler")
+        away = ("worker", "--scheduler", "127.0.0.1:9", "--patience", "1ms")
+        assert [workplace.run(*away, DB_SCHEMA=name).code for name in ("public", "filled")] == [5, 5]
+        refused = workplace.run(*away, DB_SCHEMA="missing")
+        assert (refused.code, "has no schema missing" in refused.err) == (4, True), refused.err
+    finally:
+        database.query("DROP OWNED BY filler CASCADE; DROP ROLE filler")

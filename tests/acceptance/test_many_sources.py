@@ -6,9 +6,11 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psycopg2
@@ -136,6 +138,8 @@ def another(sources: Sources) -> None:
     seen = sources.workplace("acme").run("status", "--schema", "globex")
     assert "schema globex" in seen.out
     assert "It is another database than the one that the sidecar belongs to." in seen.out
+    told = sources.workplace("acme").run("report", "-o", "-", "--schema", "globex")
+    assert "This data directory was filled into the schema acme, and this is globex." in told.out
     assert sources.ids("globex") == sorted(sources.apis["globex"].ids())
 
 
@@ -216,3 +220,22 @@ def test_neither_a_search_path_nor_a_reserved_word_leads_elsewhere(
     assert database.value("SELECT count(*) FROM decoy.ingested_events") == 0
     counted = workplace.run("psql", "-At", "-c", "SELECT count(*) FROM ingested_events", DB_SCHEMA="user")
     assert counted.out == "250\n", counted.err
+
+
+def test_what_an_earlier_version_made_where_the_search_path_led_is_named(
+    workplace: Workplace, database: Database, simulator: Start
+) -> None:
+    """It knew no schema, and its sidecar tells of none."""
+    workplace.environment["API_BASE_URL"] = simulator(events=200).url
+    workplace.ingest("--schema", "of_the_user")
+    with closing(sqlite3.connect(workplace.ledger)) as ledger, ledger:
+        ledger.execute("DELETE FROM facts WHERE name = 'schema'")
+    database.query(f'ALTER DATABASE "{database.value("SELECT current_database()")}" SET search_path = of_the_user')
+    for command, words in (("ingest", ()), ("export-ids", ("-o", "-"))):
+        ended = workplace.run(command, *words)
+        assert ended.code == 2
+        assert "this data directory was filled into the schema of_the_user, and this is public" in ended.err
+    assert database.value("SELECT to_regclass('public.ingest_source') IS NULL")
+    workplace.environment["DB_SCHEMA"] = "of_the_user"
+    workplace.ingest()
+    assert len(workplace.exported_ids()) == 200

@@ -126,7 +126,7 @@ def test_all_ways_of_writing_were_recorded(sent: list[str]) -> None:
 
 def test_nothing_that_is_sent_is_refused_by_citus(sent: list[str]) -> None:
     broken = {(text, *rule) for text in sent for rule in refused(text)}
-    # Only where the table has pages on the coordinator, see `_borders` in ids.py: a distributed one has none there.
+    # Only where the table has pages on the coordinator, see `_borders` in ids.py, which goes on when it is refused.
     assert {rule for text, rule, _ in broken if "TABLESAMPLE" not in text} == set()
     assert {rule for _, rule, _ in broken} == {"no TABLESAMPLE"}
 
@@ -157,6 +157,20 @@ def test_the_ids_of_a_table_that_lies_elsewhere_are_told_without_a_sample(databa
     sent = recorder.statements()
     assert any("string_agg" in text for text in sent)
     assert [rule for text in sent for rule in refused(text)] == []
+
+
+def test_a_table_that_was_filled_before_it_was_distributed_is_told_too(database: Database) -> None:
+    """Its pages are still on the coordinator, and a sample of it is refused: here by a sampling method that does so."""
+    name = database.value("SELECT current_database()")
+    database.query(
+        f'CREATE SCHEMA refusing; ALTER DATABASE "{name}" SET search_path = refusing, pg_catalog;'
+        " CREATE FUNCTION refusing.system(internal) RETURNS tsm_handler LANGUAGE internal AS 'tsm_handler_in'"
+    )
+    with SourceDatabase(database.conninfo, schema=SCHEMA, patience_s=5, waiting=print) as source:
+        source.prepare("http://api")
+    database.query(f"INSERT INTO {SCHEMA}.{DISTRIBUTED} (id) SELECT 'id-' || n FROM generate_series(1000, 9999) AS n")
+    told = b"".join(ids(database.conninfo, schema=SCHEMA, patience_s=5, waiting=print)).decode().splitlines()
+    assert told == [f"id-{one}" for one in range(1000, 10_000)]
 
 
 # What each rule refuses; {E} stands for the table.
