@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from .log_lines import as_json, as_text, fields_of, stamp
 from .redaction import mask
 from .settings import Settings
 from .units import show_seconds
+
+if TYPE_CHECKING:  # tqdm takes 50 ms to load, and only a terminal has bars
+    from tqdm import tqdm
 
 LINE_EVERY_S = 5.0
 _BAR = "{percentage:3.0f}%|{bar}| {n:,}/{total:,} events [{elapsed}]"
@@ -93,6 +94,9 @@ class Bar:
     """tqdm on a terminal: a bar of committed events, and a status line below it."""
 
     def __init__(self, stream: TextIO) -> None:
+        from tqdm import tqdm
+
+        self._tqdm = tqdm
         self._stream = stream
         self._bar: tqdm[Any] | None = None
         self._status: tqdm[Any] | None = None
@@ -108,7 +112,7 @@ class Bar:
         self._status.set_description_str(snapshot.status())
 
     def write(self, line: str) -> None:
-        tqdm.write(line, file=self._stream)
+        self._tqdm.write(line, file=self._stream)
 
     def close(self) -> None:
         for bar in (self._status, self._bar):
@@ -117,7 +121,7 @@ class Bar:
         self._bar = self._status = None
 
     def _open(self, snapshot: Snapshot) -> tuple[tqdm[Any], tqdm[Any]]:
-        bar: tqdm[Any] = tqdm(
+        bar: tqdm[Any] = self._tqdm(
             total=snapshot.total,
             initial=snapshot.initial,
             unit=" events",
@@ -125,7 +129,7 @@ class Bar:
             dynamic_ncols=True,
             bar_format=_BAR if snapshot.total is not None else _BAR_WITHOUT_TOTAL,
         )
-        status: tqdm[Any] = tqdm(
+        status: tqdm[Any] = self._tqdm(
             position=1, total=0, bar_format="{desc}", file=self._stream, dynamic_ncols=True, leave=False
         )
         return bar, status
@@ -182,18 +186,27 @@ def upload_bar(stream: TextIO) -> AbstractContextManager[Callable[[int, int], No
     return _late_bar(stream, unit="B", unit_scale=True)
 
 
+def _shown_to_nobody(done: int, total: int | None) -> None:
+    del done, total
+
+
 @contextmanager
 def _late_bar(stream: TextIO, **look: Any) -> Iterator[Callable[[int, int | None], None]]:
     """A bar on a terminal only; yields what to call with (done, total), None where that is unknown.
 
     It appears with the first call, so that there is none where nothing is begun, and questions can be asked before.
     """
+    if not stream.isatty():
+        yield _shown_to_nobody
+        return
+    from tqdm import tqdm
+
     bar: tqdm[Any] | None = None
 
     def shown(done: int, total: int | None) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(total=total, file=stream, disable=not stream.isatty(), dynamic_ncols=True, **look)
+            bar = tqdm(total=total, file=stream, dynamic_ncols=True, **look)
         bar.update(done - bar.n)
         if done == total:
             bar.close()

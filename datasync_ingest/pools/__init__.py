@@ -1,4 +1,7 @@
-"""Pools move pages to workers and bring their messages back. One file a pool, one line in `POOLS`."""
+"""Pools move pages to workers and bring their messages back. One file a pool, one line in `POOLS`.
+
+A pool is loaded where it is made: every worker process loads this package, and none of them has a pool.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from typing import Protocol
 
 from ..messages import RawPage, WorkerMessage
 from ..worker import WorkerOptions
-from .inline import InlinePool
-from .processes import ProcessPool
 
 
 class Pool(Protocol):
@@ -66,10 +67,14 @@ class PoolOptions:
 
 
 def _processes(options: WorkerOptions, place: PoolOptions) -> Pool:
+    from .processes import ProcessPool
+
     return ProcessPool(options, place.workers)
 
 
 def _inline(options: WorkerOptions, place: PoolOptions) -> Pool:
+    from .inline import InlinePool
+
     del place
     return InlinePool(options)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..settings import Secret, Settings, forget_libpq_environment
-from .embedded import embedded_server
 
 
 def embedded_directory(settings: Settings) -> Path:
@@ -38,6 +37,8 @@ def database(
     if settings.database is not None:
         yield Database(settings.database, revive=lambda: None)
         return
+    from .embedded import embedded_server  # 20 ms, for nothing where a database is named
+
     forget_libpq_environment()
     with embedded_server(embedded_directory(settings), say=say, urgent=urgent) as server:
         yield Database(Secret(server.conninfo), revive=server.revive)
