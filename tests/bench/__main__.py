@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -45,6 +46,7 @@ CASES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the measurements; 0 unless something could not be measured or does not hold, 130 after Ctrl-C."""
     options = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started
     _compile_once()
     try:
         found = _measured(list(dict.fromkeys(options.case or _by_default())), options)

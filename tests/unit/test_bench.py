@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.bench import namespaces
 from tests.bench.__main__ import CASES, text
 from tests.bench.limit import shortest_s
 
@@ -42,3 +43,30 @@ def test_the_cases_that_were_measured_are_told_and_no_others() -> None:
     assert [line for line in told.splitlines() if line.startswith("==")] == ["== limit", "== export"]
     assert "ratio 1.008" in told
     assert set(CASES) >= FOUND.keys() - {"workers", "cores"}
+
+
+ROW = {
+    "strike": "nothing",
+    "workers": 4,
+    "wrong": None,
+    "took_s": {},
+    "events": 300_000,
+    "pages": 60,
+    "seconds": 10.0,
+    "events_per_s": 30_000.0,
+    "pages_fetched_twice": 0,
+    "pages_given_out_again": 0,
+    "endings": [0],
+}
+
+
+def test_a_row_that_is_not_exact_is_told_and_makes_the_case_fail() -> None:
+    found = {"topology": "loopback", "events": 300_000, "rows": [ROW], "left_out": ["the database cut off"]}
+    assert namespaces.holds(found)
+    found["rows"] = [ROW, {**ROW, "wrong": "3 events are missing", "took_s": {"given up": 30.2}}]
+    assert not namespaces.holds(found)
+    told = "\n".join(namespaces.text(found))
+    assert "exact  nothing" in told
+    assert "WRONG: 3 events are missing  nothing, given up 30 s" in told
+    assert "not here: the database cut off" in told
+    assert not CASES["namespaces"].by_default
