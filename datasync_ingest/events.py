@@ -99,6 +99,7 @@ _RAW_PAGE = msgspec.json.Decoder(_RawPage)
 _EVENT = msgspec.json.Decoder(_Event)
 _NO_SESSION = _Session()
 _NOT_IN_JSON = "\0"
+_ESCAPED_IN_COPY = (b"\\", b"\t", b"\n", b"\r")
 _SHALLOW_CHARACTERS = 2 * DEEPEST  # a level takes two
 _BLOCK_EVENTS = 50  # of an odd page: one odd event costs the strict reading of these, each alone
 
@@ -119,7 +120,7 @@ def _clean_rows(body: bytes) -> Rows | None:
         events = _CLEAN_PAGE.decode(body).data
     except REFUSALS:
         return None
-    return _rows_of(events)
+    return _rows_of(events, is_plain=_is_plain(body))
 
 
 def _clean_row(raw: bytes) -> EventRow | None:
@@ -127,14 +128,20 @@ def _clean_row(raw: bytes) -> EventRow | None:
     if needs_care(raw):
         return None
     try:
-        rows = _rows_of([_EVENT.decode(raw)])
+        rows = _rows_of([_EVENT.decode(raw)], is_plain=False)
     except REFUSALS:
         return None
     return None if rows is None else rows[0]
 
 
-def _rows_of(events: list[_Event]) -> Rows | None:
-    """The rows of events of which nothing has to be kept elsewhere; else None.
+def _is_plain(body: bytes) -> bool:
+    """Whether no value of a body of valid JSON can hold a backslash, a tab or the end of a line: a string of JSON has
+    them escaped, and what is kept as text as they stand."""
+    return not any(mark in body for mark in _ESCAPED_IN_COPY)
+
+
+def _rows_of(events: list[_Event], *, is_plain: bool) -> Rows | None:
+    """The rows of events of which nothing has to be kept elsewhere; else None. `is_plain`: see `_is_plain`.
 
     Column by column: most of what is done to each value is then done in C, and no object is made for a row.
     """
@@ -157,7 +164,7 @@ def _rows_of(events: list[_Event]) -> Rows | None:
         browser=[session.browser for session in sessions],
         extra=[None] * len(events),
     )
-    return Rows(columns)
+    return Rows(columns, is_plain=is_plain)
 
 
 def _ids(events: list[_Event]) -> list[str]:

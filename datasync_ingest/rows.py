@@ -49,11 +49,13 @@ class Rows(Sequence[EventRow]):
     the order in which they lie in memory takes a fifth less time, so whatever is made of them is sorted last.
     """
 
-    __slots__ = ("_order", "columns")
+    __slots__ = ("_order", "columns", "is_plain")
 
-    def __init__(self, columns: Columns) -> None:
-        """The columns are kept, and must not change."""
+    def __init__(self, columns: Columns, *, is_plain: bool = False) -> None:
+        """The columns are kept, and must not change. `is_plain`: it is known that no value holds a backslash, a tab or
+        the end of a line."""
         self.columns = columns
+        self.is_plain = is_plain
         self._order = sorted(range(len(columns.id)), key=columns.id.__getitem__)
 
     @classmethod

@@ -17,7 +17,7 @@ def copy_text(rows: Rows) -> bytes:
     """UTF-8; empty for no rows. Raises UnicodeEncodeError for half of a surrogate pair."""
     nulls = [column.count(None) for column in rows.columns]
     text = _joined(rows, [_without_null(column, count) for column, count in zip(rows.columns, nulls, strict=True)])
-    if not _is_plain(text, len(rows), len(nulls), sum(nulls)):
+    if not (rows.is_plain or _is_plain(text, len(rows), len(nulls), sum(nulls))):
         text = _joined(rows, [_escaped(column) for column in rows.columns])
     return text.encode()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasync_ingest.postgres.embedded import embedded_postgres
-from tests.bench import export, feed, limit, namespaces, speed
+from tests.bench import cluster, export, feed, limit, namespaces, sizing, speed
 from tests.bench.bench import Bench
 from tests.run import with_caches
 
@@ -33,10 +33,17 @@ CASES = {
     "limit": Case(limit.measure, limit.text, "10 requests per 5 s, with 0 and 200 ms of latency; 1 minute"),
     "feed": Case(feed.measure, feed.text, "the feed, 1.5 s a page, 1 to 16 chains; 5 minutes"),
     "export": Case(export.measure, export.text, "bin/export-ids of 3,000,000 ids beside psql's \\copy; 1 minute"),
+    "cluster": Case(cluster.measure, cluster.text, "CPU over processes and over Dask; 5 minutes", by_default=False),
+    "sizing": Case(
+        sizing.measure,
+        sizing.text,
+        "the model of README's Sizing, its constants and tables; 6 minutes",
+        by_default=False,
+    ),
     "namespaces": Case(
         namespaces.measure,
         namespaces.text,
-        "a cluster in network namespaces (Linux, root), struck and cut; 10 minutes, only by name",
+        "a cluster in network namespaces (Linux, root), struck and cut; 10 minutes",
         by_default=False,
         holds=namespaces.holds,
     ),
@@ -49,16 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started
     _compile_once()
     try:
-        found = _measured(list(dict.fromkeys(options.case or _by_default())), options)
+        found = _measured(_chosen(options.case), options)
     except KeyboardInterrupt:
         _say("stopped: nothing of this is left")
         return 130
     sys.stdout.write((json.dumps(found, indent=2) if options.json else text(found)) + "\n")
     return 0 if all(CASES[name].holds(found[name]) for name in CASES if name in found) else 1
-
-
-def _by_default() -> list[str]:
-    return [name for name, case in CASES.items() if case.by_default]
 
 
 def _compile_once() -> None:
@@ -83,18 +86,23 @@ def _measured(names: Sequence[str], options: argparse.Namespace) -> dict[str, An
     return found
 
 
+def _chosen(names: Sequence[str] | None) -> list[str]:
+    return list(dict.fromkeys(names or (name for name, case in CASES.items() if case.by_default)))
+
+
 def _parser() -> argparse.ArgumentParser:
-    cases = "\n".join(f"  {name:<10} {case.about}" for name, case in CASES.items())
+    shown = {name: name if case.by_default else f"({name})" for name, case in CASES.items()}
+    cases = "\n".join(f"  {shown[name]:<12} {case.about}" for name, case in CASES.items())
     parser = argparse.ArgumentParser(
         prog="bin/bench",
         description=__doc__,
-        epilog=f"cases, all of them unless --case says which, but for those only by name:\n{cases}",
+        epilog=f"cases, those in brackets only where --case says so:\n{cases}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--case", action="append", choices=CASES, help="measure this one; can be repeated")
     parser.add_argument("--events", type=_number, default=300_000, help="speed, namespaces: events (default: 300000)")
-    parser.add_argument("--rounds", type=_number, default=3, help="speed: rounds of floors and program (default: 3)")
-    parser.add_argument("--workers", type=_number, default=2, help="connections and worker processes (default: 2)")
+    parser.add_argument("--rounds", type=_number, default=3, help="speed, cluster, sizing: rounds (default: 3)")
+    parser.add_argument("--workers", type=_number, default=2, help="connections and processes (default: 2)")
     parser.add_argument("--chain-pages", type=_number, default=20, help="feed: pages for each chain (default: 20)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument("--profile", metavar="FILE", help="speed: leave a flame graph (SVG) of one more run, by py-spy")

@@ -12,7 +12,7 @@ from typing import Any
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.bench.floors import Result
 from tests.bench.program import program
-from tests.harness import API_KEY, Workplace, new_database
+from tests.harness import API_KEY, Database, Workplace, new_database
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,16 @@ class Bench:
         with SimulatorProcess({name.replace("_", "-"): value for name, value in chosen.items()}) as process:
             yield process
 
-    def program(self, api: SimulatorProcess, *words: str, profile: Path | None = None) -> Result:
-        """A whole `bin/ingest` into a database of its own, from the first request to the last commit."""
+    @contextmanager
+    def place(self) -> Iterator[tuple[Workplace, Database]]:
+        """A working directory, and a database of its own that its settings name."""
         name = f"program_{next(self._numbers)}"
         directory = self.root / name
         directory.mkdir()
         with new_database(self.server, name) as database:
-            place = Workplace(directory, {"TARGET_API_KEY": API_KEY, "DATABASE_URL": database.conninfo})
+            yield Workplace(directory, {"TARGET_API_KEY": API_KEY, "DATABASE_URL": database.conninfo}), database
+
+    def program(self, api: SimulatorProcess, *words: str, profile: Path | None = None) -> Result:
+        """A whole `bin/ingest` into a database of its own, from the first request to the last commit."""
+        with self.place() as (place, database):
             return program(place, api, database, ("--worker-concurrency", str(self.workers), *words), profile)

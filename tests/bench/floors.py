@@ -32,7 +32,7 @@ PAGES = 20  # distinct pages of ready-made rows; their ids are made new for ever
 PAGE_EVENTS = 5000
 _COLUMNS = ", ".join(EventRow._fields)
 _INSERT = f"INSERT INTO ingested_events ({_COLUMNS}) VALUES %s ON CONFLICT (id) DO NOTHING"
-_COPY = f"COPY ingested_events ({_COLUMNS}) FROM STDIN"
+COPY = f"COPY ingested_events ({_COLUMNS}) FROM STDIN"
 _NEXT_CURSOR = re.compile(rb'"nextCursor":"([^"]+)"')
 _TAIL_BYTES = 1000  # of a page, where its next cursor stands
 _FORK = multiprocessing.get_context("fork")  # the ready-made rows are inherited, not sent
@@ -41,14 +41,15 @@ Load = Callable[[], object]
 
 @dataclass(frozen=True)
 class Result:
-    """Events a second over `seconds`; for the program only, CPU seconds and peak resident bytes by process, and what
-    the simulator counted."""
+    """Events a second over `seconds`; for the program only, CPU seconds and peak resident bytes by process, what the
+    simulator counted, and the seconds from the command to its first request."""
 
     events: int
     seconds: float
     cpu: dict[str, float] = field(default_factory=dict)
     peak: dict[str, int] = field(default_factory=dict)
     counters: dict[str, Any] = field(default_factory=dict)
+    launch_s: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -152,7 +153,7 @@ def _each_in_a_transaction(conninfo: str, writes: Sequence[Callable[[Cursor], No
 
 
 def _copy(text: bytes, cursor: Cursor) -> None:
-    cursor.copy_expert(_COPY, BytesIO(text), size=1 << 16)
+    cursor.copy_expert(COPY, BytesIO(text), size=1 << 16)
 
 
 def _insert(rows: Sequence[EventRow], cursor: Cursor) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.bench.bench import Bench
 from tests.bench.floors import PAGE_EVENTS
+from tests.bench.model import shortest_s
 
 PAGES = 60
 REQUESTS = 10
@@ -32,13 +33,6 @@ def _run(bench: Bench, latency_ms: int) -> dict[str, Any]:
         "answers_429": counters["statuses_429"],
         "requests": counters["requests"]["events"],
     }
-
-
-def shortest_s(pages: int, requests: int, window_s: float, latency_s: float) -> float:
-    """Of one chain: windows open with their first request, and the last one's pages come one after the other."""
-    windows = -(-pages // requests)
-    last = pages - (windows - 1) * requests
-    return max(pages * latency_s, (windows - 1) * window_s + last * latency_s)
 
 
 def text(found: dict[str, Any]) -> list[str]:

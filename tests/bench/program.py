@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,6 +23,7 @@ def program(
     command = [sys.executable, "-m", "datasync_ingest", "ingest", "--progress", "lines", *words]
     if profile is not None:
         command = ["py-spy", "record", "--subprocesses", "--output", str(profile), "--", *command]
+    began = time.time()
     process = subprocess.Popen(
         command,
         cwd=place.directory,
@@ -38,7 +40,8 @@ def program(
     counters = api.counters()
     last = float(database.value("SELECT extract(epoch FROM max(committed_at)) FROM ingested_pages"))
     events = int(database.value("SELECT count(*) FROM ingested_events"))
-    return Result(events, last - float(counters["first_request_at"]), watch.cpu, watch.peak, counters)
+    first = float(counters["first_request_at"])
+    return Result(events, last - first, watch.cpu, watch.peak, counters, launch_s=first - began)
 
 
 def _postmaster(database: Database) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -50,7 +51,7 @@ class Watch:
 
     def _sample(self, name: str, process: psutil.Process) -> None:
         self._highest(name, process.memory_info().rss)
-        self.cpu[name] = _cpu(process)
+        self.cpu[name] = cpu(process)
 
     def _highest(self, name: str, size: int) -> None:
         self.peak[name] = max(self.peak.get(name, 0), size)
@@ -58,10 +59,16 @@ class Watch:
     def _backends(self) -> Iterator[tuple[tuple[int, float], float]]:
         for one in self._postmaster.children():
             with suppress(psutil.Error):
-                yield (one.pid, one.create_time()), _cpu(one)
+                yield (one.pid, one.create_time()), cpu(one)
 
 
-def _cpu(process: psutil.Process) -> float:
+def ended_children() -> float:
+    """CPU seconds of all processes that this one started and waited for, and of those that they waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def cpu(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
 

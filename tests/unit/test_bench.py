@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.bench import namespaces
-from tests.bench.__main__ import CASES, text
-from tests.bench.limit import shortest_s
+from tests.bench.__main__ import CASES, _chosen, text
+from tests.bench.model import shortest_s
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,11 @@ def test_the_cases_that_were_measured_are_told_and_no_others() -> None:
     assert [line for line in told.splitlines() if line.startswith("==")] == ["== limit", "== export"]
     assert "ratio 1.008" in told
     assert set(CASES) >= FOUND.keys() - {"workers", "cores"}
+
+
+def test_a_case_that_is_not_run_by_default_is_run_when_it_is_named() -> None:
+    assert "cluster" not in _chosen(None)
+    assert _chosen(["cluster", "limit", "cluster"]) == ["cluster", "limit"]
 
 
 ROW = {
