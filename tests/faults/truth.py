@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from itertools import chain
 from typing import Any
@@ -57,9 +58,14 @@ class Truth:
     events: Sequence[dict[str, Any]]
     damaged: Sequence[tuple[str, bytes]]
 
-    @property
+    @cached_property
     def ids(self) -> list[str]:
         return sorted(str(event["id"]) for event in self.events)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Of all events."""
+        return decode_page(json.dumps({"data": list(self.events)}, separators=(",", ":")).encode()).rows
 
 
 def by_values(cursor: Cursor, rows: Rows) -> None:
@@ -120,17 +126,13 @@ def _wrong_ids(truth: Truth, exported: Sequence[str], rejected: set[str]) -> Ite
 
 def _changed_events(truth: Truth, cursor: Cursor, load: Load) -> Iterator[str]:
     cursor.execute(_VERSIONS)
-    load(cursor, _rows(truth.events))
+    load(cursor, truth.rows)
     for _, text in truth.damaged:
         _insert_damaged(cursor, text)
     cursor.execute("CREATE INDEX ON versions (id); ANALYZE versions")
     cursor.execute(_CHANGED)
     if found := cursor.fetchone():
         yield f"changed: the table has {found[0][:2000]}\nand was served {str(found[1])[:4000]}"
-
-
-def _rows(events: Iterable[dict[str, Any]]) -> Rows:
-    return decode_page(json.dumps({"data": list(events)}, separators=(",", ":")).encode()).rows
 
 
 def _insert_damaged(cursor: Cursor, text: bytes) -> None:
