@@ -151,11 +151,12 @@ class Cluster:
         return asyncio.run(answer())
 
     def _started(self, name: str, *words: str, prefix: Sequence[str], **extra: str) -> subprocess.Popen[str]:
+        private = {"TMPDIR": str(self.folder)}  # for what one that is killed leaves there
         with (self.folder / f"{name}.log").open("a") as log:
             return subprocess.Popen(
                 [*prefix, sys.executable, *words],
                 cwd=self.folder,
-                env={**clean_environment(**self._environment, **extra), "PYTHONWARNINGS": "default"},
+                env={**clean_environment(**self._environment, **extra), "PYTHONWARNINGS": "default", **private},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -25,13 +25,12 @@ _KEEPALIVE: dict[str, Any] = {
 }
 
 # How PostgreSQL notices one of us that was cut off, within 30 s, as Dask does (`distributed.comm.timeouts.tcp`): its
-# transaction is rolled back, and the worker that has its page next goes on. By itself it would wait for 2 hours, or for
-# the next statement of the transaction as long as that may be idle. Without effect on a socket of Unix.
+# transaction is rolled back, and the worker that has its page next goes on. By itself it would wait for 2 hours, or as
+# long as a transaction may be idle. Without effect on a socket of Unix, and for servers that have no such settings.
 _SERVERS_KEEPALIVE = """
-    SET tcp_keepalives_idle = 10;
-    SET tcp_keepalives_interval = 5;
-    SET tcp_keepalives_count = 4;
-    SET tcp_user_timeout = '30s'
+    SELECT set_config(name, wanted, false) FROM pg_settings JOIN (VALUES ('tcp_keepalives_idle', '10'),
+    ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '4'), ('tcp_user_timeout', '30s')) AS ours (name, wanted)
+    USING (name)
 """
 
 _SESSION = f"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -52,6 +53,7 @@ CASES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the measurements; 0 unless something could not be measured or does not hold, 130 after Ctrl-C."""
     options = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started
     _compile_once()
     try:
         found = _measured(_chosen(options.case), options)
@@ -98,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--case", action="append", choices=CASES, help="measure this one; can be repeated")
-    parser.add_argument("--events", type=_number, default=300_000, help="speed: events a round (default: 300000)")
+    parser.add_argument("--events", type=_number, default=300_000, help="speed, namespaces: events (default: 300000)")
     parser.add_argument("--rounds", type=_number, default=3, help="speed, cluster, sizing: rounds (default: 3)")
     parser.add_argument("--workers", type=_number, default=2, help="connections and processes (default: 2)")
     parser.add_argument("--chain-pages", type=_number, default=20, help="feed: pages for each chain (default: 20)")

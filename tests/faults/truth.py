@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
 from itertools import chain
 from typing import Any
 
@@ -14,6 +16,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
 from datasync_ingest.events import EventRow, Rows, decode_page, fallback_rows
+from datasync_ingest.postgres.copy_text import copy_text
 from datasync_ingest.tolerant import read_id
 
 _COLUMNS = ", ".join(EventRow._fields)
@@ -45,6 +48,9 @@ _BOOKS = {
 }
 
 
+Load = Callable[[Cursor, Rows], None]
+
+
 @dataclass(frozen=True)
 class Truth:
     """Every event as it is without faults, newest first, and every form in which one was served damaged."""
@@ -52,21 +58,38 @@ class Truth:
     events: Sequence[dict[str, Any]]
     damaged: Sequence[tuple[str, bytes]]
 
-    @property
+    @cached_property
     def ids(self) -> list[str]:
         return sorted(str(event["id"]) for event in self.events)
 
+    @cached_property
+    def rows(self) -> Rows:
+        """Of all events."""
+        return decode_page(json.dumps({"data": list(self.events)}, separators=(",", ":")).encode()).rows
 
-def first_difference(truth: Truth, exported: Sequence[str], conninfo: str) -> str | None:
-    """None where nothing is missing, twice or changed and the books balance; else the first thing that is wrong."""
+
+def by_values(cursor: Cursor, rows: Rows) -> None:
+    execute_values(cursor, _INSERT, rows, page_size=1000)
+
+
+def by_copy(cursor: Cursor, rows: Rows) -> None:
+    """Several times as fast."""
+    cursor.copy_expert(f"COPY versions ({_COLUMNS}) FROM STDIN", BytesIO(copy_text(rows)))
+
+
+def first_difference(truth: Truth, exported: Sequence[str], conninfo: str, *, load: Load = by_values) -> str | None:
+    """None where nothing is missing, twice or changed and the books balance; else the first thing that is wrong.
+
+    `load` brings the truth into PostgreSQL, which is better not done by the writer that is compared.
+    """
     with closing(psycopg2.connect(conninfo)) as connection, connection.cursor() as cursor:
         try:
-            return next(_differences(truth, exported, cursor), None)
+            return next(_differences(truth, exported, cursor, load), None)
         finally:
             connection.rollback()
 
 
-def _differences(truth: Truth, exported: Sequence[str], cursor: Cursor) -> Iterator[str]:
+def _differences(truth: Truth, exported: Sequence[str], cursor: Cursor, load: Load) -> Iterator[str]:
     yield from _wrong_ids(truth, exported, _rejected_ids(truth, cursor))
     cursor.execute("SELECT id FROM ingested_events ORDER BY id")
     if [row[0] for row in cursor.fetchall()] != list(exported):
@@ -80,7 +103,7 @@ def _differences(truth: Truth, exported: Sequence[str], cursor: Cursor) -> Itera
     unknown = [bytes(row[0]) for row in cursor.fetchall() if bytes(row[0]) not in served]
     if unknown:
         yield f"rejected, but never served: {unknown[0][:2000]!r}"
-    yield from _changed_events(truth, cursor)
+    yield from _changed_events(truth, cursor, load)
 
 
 def _rejected_ids(truth: Truth, cursor: Cursor) -> set[str]:
@@ -101,19 +124,15 @@ def _wrong_ids(truth: Truth, exported: Sequence[str], rejected: set[str]) -> Ite
         yield f"{len(strange)} ids were never served, the first is {strange[0]}"
 
 
-def _changed_events(truth: Truth, cursor: Cursor) -> Iterator[str]:
+def _changed_events(truth: Truth, cursor: Cursor, load: Load) -> Iterator[str]:
     cursor.execute(_VERSIONS)
-    execute_values(cursor, _INSERT, _rows(truth.events), page_size=1000)
+    load(cursor, truth.rows)
     for _, text in truth.damaged:
         _insert_damaged(cursor, text)
     cursor.execute("CREATE INDEX ON versions (id); ANALYZE versions")
     cursor.execute(_CHANGED)
     if found := cursor.fetchone():
         yield f"changed: the table has {found[0][:2000]}\nand was served {str(found[1])[:4000]}"
-
-
-def _rows(events: Iterable[dict[str, Any]]) -> Rows:
-    return decode_page(json.dumps({"data": list(events)}, separators=(",", ":")).encode()).rows
 
 
 def _insert_damaged(cursor: Cursor, text: bytes) -> None:

@@ -14,7 +14,7 @@ from psycopg2.extensions import make_dsn
 
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.cluster import Cluster, Workers
-from tests.faults.truth import Truth, first_difference
+from tests.faults.truth import Truth, by_copy, first_difference
 from tests.harness import API_KEY, Database, Workplace, new_database, until
 from tests.namespaces.network import Machine, Network, network
 from tests.servers import PASSWORD, password_server
@@ -97,7 +97,7 @@ class Trial:
 
     def difference(self, truth: Truth) -> str | None:
         """None where every event is there once and as it was served; else the first thing that is wrong."""
-        return first_difference(truth, self.workplace.exported_ids(), self.database.conninfo)
+        return first_difference(truth, self.workplace.exported_ids(), self.database.conninfo, load=by_copy)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.bench import namespaces
 from tests.bench.__main__ import CASES, _chosen, text
 from tests.bench.model import shortest_s
 
@@ -47,3 +48,30 @@ def test_the_cases_that_were_measured_are_told_and_no_others() -> None:
 def test_a_case_that_is_not_run_by_default_is_run_when_it_is_named() -> None:
     assert "cluster" not in _chosen(None)
     assert _chosen(["cluster", "limit", "cluster"]) == ["cluster", "limit"]
+
+
+ROW = {
+    "strike": "nothing",
+    "workers": 4,
+    "wrong": None,
+    "took_s": {},
+    "events": 300_000,
+    "pages": 60,
+    "seconds": 10.0,
+    "events_per_s": 30_000.0,
+    "pages_fetched_twice": 0,
+    "pages_given_out_again": 0,
+    "endings": [0],
+}
+
+
+def test_a_row_that_is_not_exact_is_told_and_makes_the_case_fail() -> None:
+    found = {"topology": "loopback", "events": 300_000, "rows": [ROW], "left_out": ["the database cut off"]}
+    assert namespaces.holds(found)
+    found["rows"] = [ROW, {**ROW, "wrong": "3 events are missing", "took_s": {"given up": 30.2}}]
+    assert not namespaces.holds(found)
+    told = "\n".join(namespaces.text(found))
+    assert "exact  nothing" in told
+    assert "WRONG: 3 events are missing  nothing, given up 30 s" in told
+    assert "not here: the database cut off" in told
+    assert not CASES["namespaces"].by_default
