@@ -16,7 +16,8 @@ from tests.bench.constants import costs_of, costs_table
 from tests.bench.growth import Point, Written
 from tests.bench.machines import needs, placed
 from tests.bench.model import Costs, Host, Machines, Part, Run, Source, full_pages
-from tests.bench.plans import HOST, what_if
+from tests.bench.plans import HOST, host_sentence, open_source, what_if
+from tests.unit.test_readme import section
 
 MIB = 2**20
 COSTS = Costs(
@@ -224,3 +225,11 @@ def test_the_case_prints_the_tables_made_of_the_constants_as_they_are_shown() ->
     assert costs["copy"].worker_s == pytest.approx(4e-6)
     assert "\n".join(what_if(costs["copy"])) in told
     assert "| a run | `copy` | workers | 9.00 s | 10.00 s | 0.90 |" in told
+
+
+def test_the_tables_of_the_readme_are_what_the_model_says_with_its_constants() -> None:
+    text = section("Sizing")
+    costs = costs_of(text)
+    assert "\n".join(what_if(costs["copy"])) in text
+    assert "\n".join(open_source(costs)) in text
+    assert host_sentence() in " ".join(text.split())
