@@ -18,6 +18,8 @@ from interpreters import SetUpError, require_new_python, require_platform
 TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 CONFIGURATION = 2  # exit code, as in datasync_ingest/errors.py, which can't be imported before there is a Python for it
 
+TICK = ("DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL", "1s")  # of the scheduler, as in datasync_ingest/cluster/defaults.py
+
 DISK_ADVICE = {
     errno.ENOSPC: "The disk is full: the environment needs about 300 MB.",
     errno.EDQUOT: "The disk quota is used up: the environment needs about 300 MB.",
@@ -43,6 +45,7 @@ def run(command: str) -> None:
 
 def run_scheduler() -> None:
     """Becomes `dask scheduler` with this process's arguments; does not return."""
+    os.environ.setdefault(*TICK)
     with _endings():
         _become(_python(on_cluster=True), "dask", "scheduler")
 

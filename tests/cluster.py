@@ -19,6 +19,8 @@ from psycopg2.extensions import parse_dsn
 from datasync_ingest.pools.dask_worker import RESOURCE
 from tests.harness import Database, alive, clean_environment, until
 
+_SCHEDULERS = {"DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s"}  # as bin/scheduler says
+
 
 class Workers:
     """One bin/worker and its worker processes."""
@@ -95,7 +97,7 @@ class Cluster:
         where = ("--host", f"{self._scheme}://{self._host}", "--port", port)
         files = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(told))
         module = ("-m", "distributed.cli.dask_scheduler")
-        self.scheduler = self._started("scheduler", *module, *where, *files, *words, prefix=self._prefix)
+        self.scheduler = self._started("scheduler", *module, *where, *files, *words, prefix=self._prefix, **_SCHEDULERS)
         self.address = until(lambda: _address_in(told), what="the scheduler")
 
     def kill_scheduler(self) -> None:

@@ -28,13 +28,15 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return {**without_user_settings(os.environ), "PYTHONPATH": str(TOP), "PYTHONWARNINGS": "error", **extra}
 
 
-def until(condition: Callable[[], Any], *, timeout_s: float = 30.0, what: str = "the condition") -> Any:
+def until(
+    condition: Callable[[], Any], *, timeout_s: float = 30.0, what: str = "the condition", every_s: float = 0.01
+) -> Any:
     """Polls until `condition()` is true and returns it; fails the test after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if result := condition():
             return result
-        time.sleep(0.01)
+        time.sleep(every_s)
     raise AssertionError(f"{what} did not come true within {timeout_s} s")
 
 

@@ -125,23 +125,25 @@ def query(conninfo: str, statement: str) -> Any:
 
 
 @contextmanager
-def password_server(directory: Path) -> Iterator[str]:
-    """A server on TCP of 127.0.0.1 with SCRAM passwords; yields a conninfo without one: `datasync` has "right".
+def password_server(directory: Path, *, host: str = "127.0.0.1", durable: bool = False) -> Iterator[str]:
+    """A server on TCP of `host` with SCRAM passwords; yields a conninfo without one: `datasync` has "right".
 
-    Its files are in `directory`, which must not exist yet, or elsewhere where root's account cannot reach that.
+    It is on the machine of this thread (see tests/namespaces), and lets every other one in. Its files are in
+    `directory`, which must not exist yet, or elsewhere where root's account cannot reach that.
     """
     account = server_account()
     directory.mkdir(parents=True)
     with reachable_folder() as elsewhere:
         home = directory if account.can_enter(directory) else elsewhere
         data = _initialized(home, account)
-        port = _free_port()
+        port = _free_port(host)
         with (home / "log").open("ab") as log:
-            options = ("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off")
-            words: list[str | Path] = [programs(account) / "postgres", "-D", data, "-p", str(port), *options]
+            options = (f"listen_addresses={host}", "unix_socket_directories=", f"fsync={'on' if durable else 'off'}")
+            words: list[str | Path] = [programs(account) / "postgres", "-D", data, "-p", str(port)]
+            words += [word for option in options for word in ("-c", option)]
             server = psutil.Process(account.start(words, log=log, directory=home))
         try:
-            conninfo = f"host=127.0.0.1 port={port} user={USER} dbname=postgres"
+            conninfo = f"host={host} port={port} user={USER} dbname=postgres"
             until(lambda: _accepts(f"{conninfo} password={PASSWORD}"), what="the server with a password")
             yield conninfo
         finally:
@@ -169,6 +171,8 @@ def _initialized(home: Path, account: Account) -> Path:
     with (home / "log").open("ab") as log:
         code = account.run([*words, f"--pwfile={password}", "--no-locale"], output=log, directory=home)
     assert code == 0, (home / "log").read_text()
+    with (data / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all samenet scram-sha-256\n")
     return data
 
 
@@ -180,7 +184,7 @@ def _accepts(conninfo: str) -> bool:
     return True
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((host, 0))
         return int(free.getsockname()[1])

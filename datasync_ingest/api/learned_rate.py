@@ -15,10 +15,12 @@ Nothing limits until the first refusal (429). From then on requests start one by
   after a refusal that was no stray one is remembered, and the next time it is asked a little earlier.
 - 503s, where they are many, and a latency of twice the usual reduce the rate likewise, where several requests are under
   way: more of them would bring no more. A single chain has nothing to give.
+- Time in which nobody asked, or nobody was answered, says nothing of what the server sustains, and does not count.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -39,6 +41,7 @@ SETTLED = 32  # answers after a decrease: only then latency and 503s show what i
 PLATEAU = 100  # answers until the rate is back at the ceiling, at most
 SHORT_PLATEAU = 6  # after a refusal that contradicts the ceiling
 PLATEAUS = 2  # for each answer that has measured the ceiling
+PLATEAU_S = 600.0  # so long at most, where a low rate has few answers
 SHORTEST_PAUSE_S = 0.5
 EARLIER = (0.85, 0.95)  # of what the server was away last time
 FURTHER = 1.6  # times as long as the server was away so far, it is asked again
@@ -46,6 +49,9 @@ LATE = 0.05  # of the time between two requests: what one starts too late, the n
 LOOK_AGAIN_S = 1.0  # the rate may have grown since somebody was told how long to wait
 OVERLOADED = 4  # 503s among the last answers
 OF_LAST = 16
+IDLE_S = 1.0  # with no request under way, past the time for the next one: whoever asks has other things to wait for
+SILENCE_S = 10.0  # without an answer that counts, where no refusal is waited out: an outage
+TOLD = 3  # refusals in a row that told how long to wait: a server that is away after that does not know
 
 
 class LearnedRate:
@@ -61,8 +67,11 @@ class LearnedRate:
         self._refusals = 0  # in a row, each of a request that was to find out whether the server is back
         self._refused_at = 0.0  # the first of them
         self._away_s = 0.0  # from a refusal until the server was found to be back, last time
-        self._counted_from = 0.0
+        self._counted_from = 0.0  # later by what does not count, see `_skip`
         self._counted = 0  # answers since then
+        self._landed_at = 0.0  # the last request, however it ended
+        self._heard_at = 0.0  # the last answer that counts, or refusal
+        self._skipped_s = 0.0  # since then
         self._plateau = PLATEAU
         self._grown = 0  # answers that made the rate grow since it was last reduced
         self._answers: deque[float] = deque()  # moments, of the last RECENT_S
@@ -74,6 +83,17 @@ class LearnedRate:
     def slowest(self) -> float:
         """A cursor dies soon after: no rate is below that."""
         return 1 / self.half_life_s
+
+    def resume(self, rate: float | None, ceiling: float) -> None:
+        """Goes on at what an earlier run has learned."""
+        usable = rate is not None and math.isfinite(rate) and rate > 0
+        self.rate = max(self.slowest, rate) if usable and rate is not None else None
+        self.ceiling = max(self.slowest, ceiling) if usable and 0 < ceiling < math.inf else 0.0
+        self._plateau = self._longest_plateau()
+
+    def forget(self) -> None:
+        """Headers tell: nothing is learned."""
+        self.rate, self._refusals = None, 0
 
     def ask_within(self, seconds: float, now: float) -> None:
         """Nobody waits for longer than that from now on."""
@@ -91,14 +111,22 @@ class LearnedRate:
             wait_s = max(wait_s, NEWS_S if in_flight or ahead else 0.0)
         return min(wait_s, LOOK_AGAIN_S) if in_flight or ahead else max(0.0, wait_s)
 
-    def started(self, now: float) -> None:
+    def started(self, now: float, in_flight: int) -> None:
         if self.rate is not None:
+            if not in_flight and not self._refusals:
+                idle_s = now - max(self._landed_at, self._next_at)
+                self._skip(idle_s if idle_s > IDLE_S else 0.0)
             self._next_at = max(self._next_at, now - LATE / self.rate) + 1 / self.rate
 
     # --- after an answer ---
 
+    def landed(self, now: float) -> None:
+        """A request is under way no more, whether an answer has come or not."""
+        self._landed_at = now
+
     def served(self, started_at: float, now: float, *, paced: bool) -> None:
         """An answer that was no refusal; `paced`: its request had to wait for the rate."""
+        self._heard(now)
         if not self._total:
             self._counted_from = started_at
         self._total += 1
@@ -118,12 +146,15 @@ class LearnedRate:
         """A 429. Returns the seconds until somebody may ask again."""
         if self.rate is not None and started_at <= self._reduced_at:
             return max(0.0, self._next_at - now)
+        self._heard(now)
         if not self._refusals:
             self._reduce(now)
             self._refused_at = now
         self._refusals += 1
         self._reduced_at = now
-        wait_s = self._pause_s(started_at, now) if retry_after_s is None else retry_after_s
+        wait_s = retry_after_s or 0.0
+        if retry_after_s is None or self._refusals > TOLD:
+            wait_s = max(wait_s, self._pause_s(started_at, now))
         self._next_at = now + wait_s
         return wait_s
 
@@ -141,16 +172,35 @@ class LearnedRate:
     def _ease(self, started_at: float, now: float) -> None:
         if started_at <= self._reduced_at or self._refusals or (self.rate is not None and self._counted < SETTLED):
             return
+        if self.rate is None and len(self._answers) < FEW:
+            return
         self._overloaded.clear()
-        since = self._answers[0] if self.rate is None and self._answers else self._counted_from
-        served = len(self._answers) if self.rate is None else self._counted
-        measured = served / max(1.0, now - since)
-        self.ceiling = max(self.slowest, measured if self.rate is None else min(self.rate, measured))
-        self.rate, self._grown, self._plateau = max(self.slowest, EASED * self.ceiling), 0, PLATEAU
+        if self.rate is None:
+            measured = len(self._answers) / max(1.0, self._answers[-1] - self._answers[0])
+        else:
+            measured = min(self.rate, self._counted / max(1.0, now - self._counted_from))
+        self.ceiling = max(self.slowest, measured)
+        self.rate, self._grown = max(self.slowest, EASED * self.ceiling), 0
+        self._plateau = self._longest_plateau()
         self._reduced_at = now
         self._count_from(now)
 
     # --- inside ---
+
+    def _skip(self, seconds: float) -> None:
+        """So much of the time until now does not count."""
+        if seconds > 0:
+            self._counted_from += seconds
+            self._skipped_s += seconds
+
+    def _heard(self, now: float) -> None:
+        """An answer or a refusal; while a refusal is waited out, the server itself keeps everybody away."""
+        if self.rate is not None and not self._refusals:
+            self._skip(now - self._heard_at - self._skipped_s - max(SILENCE_S, 2 / self.rate))
+        self._heard_at, self._skipped_s = now, 0.0
+
+    def _longest_plateau(self) -> int:
+        return max(2 * SHORT_PLATEAU, min(PLATEAU, int(PLATEAU_S * self.ceiling)))
 
     def _reduce(self, now: float) -> None:
         self._grown = 0
@@ -165,7 +215,7 @@ class LearnedRate:
             self.rate, self.ceiling = self.rate / 2, 0.0
         else:
             self.ceiling = self._measured(now)
-            self._plateau = SHORT_PLATEAU if below else min(PLATEAU, PLATEAUS * self._counted)
+            self._plateau = SHORT_PLATEAU if below else min(self._longest_plateau(), PLATEAUS * self._counted)
             self._count_from(now)
         self.rate = max(self.slowest, min(self.rate, DECREASE * self.ceiling) if self.ceiling else self.rate)
 
@@ -190,7 +240,7 @@ class LearnedRate:
             beyond = (self._grown / self._plateau - 1) ** 3
             self.rate = max(rate, self.ceiling * (1 + (1 - DECREASE) * beyond))
         else:
-            self.rate = max(rate, SEARCH * self._counted / (now - self._counted_from))
+            self.rate = max(rate, SEARCH * self._counted / max(1e-3, now - self._counted_from))
 
     def _pause_s(self, started_at: float, now: float) -> float:
         """Before the server is asked whether it is back: no two processes choose the same."""
@@ -202,7 +252,7 @@ class LearnedRate:
         else:
             ask_after_s = self._away_s if away_s < self._away_s else FURTHER * away_s
         least_s = max(SHORTEST_PAUSE_S, (0.5 + self._jitter()) / self.rate)
-        return min(max(self._refused_at + ask_after_s - now, least_s), self.half_life_s)
+        return min(max(self._refused_at + ask_after_s - now, least_s), max(SHORTEST_PAUSE_S, self.half_life_s))
 
     def _is_back(self, started_at: float) -> None:
         away_s = started_at - self._refused_at

@@ -6,21 +6,23 @@ they do not, the rate is learned (`LearnedRate`); and `Retry-After` is waited fo
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .dates import http_date
 from .learned_rate import LearnedRate
 from .rate_headers import RETRY_AFTER_CAP_S, retry_after_s, window_told
-from .windows import MARGIN_S, NEWS_S, HeaderWindow
+from .windows import NEWS_S, HeaderWindow
 
 LONGEST_WAIT_S = 60.0  # of a learned rate, however long cursors live
 RETRY_AFTER_FLOOR_S = 0.5  # `Retry-After: 0` must not become a busy loop
 INSTANT_S = 1e-6  # no clock shows a shorter wait
+UNTOLD = 8  # answers in a row without a window: the server tells of none any more
 ABSENT_S = 0.1  # past its time to ask again, whoever waits holds nobody up, and keeps its place
 
 
@@ -37,6 +39,15 @@ class PacerState:
     rate: float | None = None
     ceiling: float = 0.0
     not_before: float | None = None
+
+    @classmethod
+    def read(cls, saved: Mapping[str, Any]) -> PacerState:
+        """What of it can be used: another version of the program may have saved it."""
+        names = {one.name for one in fields(cls)}
+        usable = {name: value for name, value in saved.items() if name in names and _is_usable(value)}
+        if not usable.get("limit"):
+            usable.pop("limit", None)
+        return cls(**usable)
 
 
 @dataclass(slots=True)
@@ -80,6 +91,9 @@ class Pacer:
         self._flights: dict[Hashable, _Flight] = {}
         self._not_before = 0.0
         self._heard = False  # an answer has come, so that it is known whether headers tell
+        self._untold = 0  # answers in a row without headers, from a server that had some
+        self._bare = 0  # refusals in a row that told nothing, from a server whose answers do
+        self._bare_at = 0.0  # the last of them
 
     # --- before a request ---
 
@@ -125,9 +139,14 @@ class Pacer:
             if headers.get("X-Cache", "").upper() == "HIT":
                 return  # not counted by the server, and its headers may be as old as the cache
             self._window.took(received_at - flight.started_at)
-            self._read_window(headers, flight, received_at, refused=False)
+            self._bare = 0
+            told = self._read_window(headers, flight, received_at, refused=False)
+            if told or status == 200:
+                self._untold = 0 if told else self._untold + 1
+            if self._untold >= UNTOLD:
+                self._window.forget()
             if self._window.limit is not None:
-                self._learned.rate = None
+                self._learned.forget()
             elif status == 503:
                 self._learned.overloaded(flight.started_at, received_at, len(self._flights))
             else:
@@ -140,7 +159,7 @@ class Pacer:
         """
         with self._lock:
             flight = self._landed(who, received_at)
-            self._read_window(headers, flight, received_at, refused=True)
+            told = self._read_window(headers, flight, received_at, refused=True)
             told_s = retry_after_s(headers)
             told_s = None if told_s is None else _bounded(told_s)
             if self._window.limit is None:
@@ -150,6 +169,8 @@ class Pacer:
                 return wait_s
             turn_at = self._window.turn_at or received_at
             wait_s = _bounded(turn_at - received_at) if told_s is None else told_s
+            if not told and told_s is None:
+                wait_s = max(wait_s, self._bare_pause_s(flight, received_at))
             if flight.generation == self._window.generation:
                 self._not_before = max(self._not_before, received_at + wait_s)
                 self._window.refused(self._not_before, generation=flight.generation)
@@ -170,7 +191,7 @@ class Pacer:
     def ask_within(self, seconds: float) -> None:
         """A learned rate never waits for longer than that, in seconds: a cursor dies soon after."""
         with self._lock:
-            self._learned.ask_within(min(LONGEST_WAIT_S, max(seconds, MARGIN_S)), self._clock())
+            self._learned.ask_within(min(LONGEST_WAIT_S, max(seconds, RETRY_AFTER_FLOOR_S)), self._clock())
 
     # --- for the progress line and the ledger ---
 
@@ -220,10 +241,10 @@ class Pacer:
 
     def restore(self, saved: Mapping[str, Any], *, unseen: int) -> None:
         """Goes on in the window of an earlier run, of which up to `unseen` requests were not recorded."""
-        state = PacerState(**saved)
+        state = PacerState.read(saved)
         with self._lock:
             self._window.limit, self._window.window_s = state.limit, state.window_s
-            self._learned.rate, self._learned.ceiling = state.rate, state.ceiling
+            self._learned.resume(state.rate, state.ceiling)
             self._heard = state.limit is not None or state.rate is not None
             if state.not_before is not None:
                 self._not_before = self._clock() + min(state.not_before - self._wall(), RETRY_AFTER_CAP_S)
@@ -259,30 +280,43 @@ class Pacer:
 
     def _start(self, who: Hashable, now: float, *, paced: bool) -> None:
         self._window.started(now)
-        self._learned.started(now)
+        self._learned.started(now, len(self._flights))
         self._flights[who] = _Flight(now, self._window.generation, self._window.granted, paced)
 
     def _landed(self, who: Hashable | None, received_at: float) -> _Flight:
         self._heard = True
+        self._learned.landed(received_at)
         flight = self._flights.pop(_this_thread(who), None)
         return flight or _Flight(received_at, self._window.generation, self._window.granted, paced=False)
 
-    def _read_window(self, headers: Mapping[str, str], flight: _Flight, received_at: float, *, refused: bool) -> None:
+    def _bare_pause_s(self, flight: _Flight, received_at: float) -> float:
+        """Twice the last one, for a refusal that neither headers nor `Retry-After` explain: a proxy's, perhaps."""
+        if flight.started_at > self._bare_at:  # else one of several of the same moment
+            self._bare, self._bare_at = self._bare + 1, received_at
+        return min(self._learned.half_life_s, RETRY_AFTER_FLOOR_S * 2.0 ** (self._bare - 1))
+
+    def _read_window(self, headers: Mapping[str, str], flight: _Flight, received_at: float, *, refused: bool) -> bool:
+        """Whether the headers tell of a window."""
         date = http_date(headers.get("Date"))
         if date is not None:
             self._window.saw_date(date, flight.started_at, received_at)
         told = window_told(headers, self._wall)
         if told is None:
-            return
+            return False
         others = sum(other.generation == self._window.generation for other in self._flights.values())
         others += max(0, self._window.granted - flight.answered)
         self._window.told(
             told, flight.started_at, received_at, generation=flight.generation, others=others, refused=refused
         )
+        return True
 
 
 def _this_thread(who: Hashable | None) -> Hashable:
     return threading.get_ident() if who is None else who
+
+
+def _is_usable(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def _bounded(seconds: float) -> float:

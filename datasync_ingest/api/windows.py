@@ -123,6 +123,11 @@ class HeaderWindow:
         self.remaining, self._latest_turn = 0, until + self._head_start_s()
         self.granted += 1
 
+    def forget(self) -> None:
+        """The server tells of no window any more."""
+        self._begin(None, at_turn=False)
+        self.limit = self.window_s = self._length_s = None
+
     # --- between runs ---
 
     def resume(self, remaining: int, turn_at: float) -> None:

@@ -12,6 +12,7 @@ from ..errors import ConfigurationError
 from ..postgres.checking import Standing, look
 from ..settings import Secret, Settings, hand_down
 from ..stopping import Wake, stop_on_signals
+from .defaults import set_defaults
 from .keeping import Keeper, Kept
 from .lines import QUIET, dasks_lines
 from .member import Member
@@ -35,6 +36,7 @@ def join(
         standing = request.wait_for(lambda: _looked_at(conninfo, settings.schema))
     _log.info("%s", _described(standing))
     hand_down(conninfo, {} if debug else QUIET)
+    set_defaults()
     with dasks_lines(debug=debug), tempfile.TemporaryDirectory(prefix="datasync-worker-") as folder:
         kept = Kept(
             settings.worker_concurrency,

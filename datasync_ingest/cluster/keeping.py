@@ -25,7 +25,7 @@ from .scheduler import Scheduler
 _REGISTER_S = 60  # for a worker process to start and to be known to the scheduler
 _END_S = 4.0  # for an idle worker process to end before it is killed
 _PAUSE_S = 1.0  # between two attempts to start a worker while the scheduler answers
-_RETIRED = ("scheduler-close-worker", "scheduler-remove-worker")  # what Dask calls it when a worker is told to go
+_CLOSED, _REMOVED = "scheduler-close-worker", "scheduler-remove-worker"  # what Dask calls it when it sends one away
 
 # No dashboard of a worker, but Dask opens its port in any case: not to other machines. No limit of the memory: pages
 # are bounded by the run, so there is nothing to spill; a paused worker would not resume, and what is too large for the
@@ -56,17 +56,14 @@ class Kept:
 
 
 class TellingNanny(Nanny):  # type: ignore[misc]
-    """Remembers why its worker left."""
+    """Remembers which worker left, by address, and why."""
 
+    left = ""
     reason = ""
 
     def close_gracefully(self, reason: str = "") -> None:
-        self.reason = reason
+        self.left, self.reason = self.worker_address or "", reason
         super().close_gracefully(reason=reason)
-
-    @property
-    def was_retired(self) -> bool:
-        return self.reason in _RETIRED
 
 
 class Keeper:
@@ -132,10 +129,14 @@ class Keeper:
             del self._nannies[number]
             if self._stop.is_set():
                 return
-            if nanny.was_retired:
+            if await self._was_retired(nanny):
                 _log.info("%s was retired by the scheduler", nanny.name)
                 return
             _log.warning("%s has lost the scheduler (%s), and starts again", nanny.name, nanny.reason or "no reason")
+
+    async def _was_retired(self, nanny: TellingNanny) -> bool:
+        """Rather than given up by a scheduler that has not heard of it for too long."""
+        return nanny.reason == _CLOSED or (nanny.reason == _REMOVED and await self._scheduler.has_retired(nanny.left))
 
     async def _started(self, number: int) -> TellingNanny | None:
         kept = self._kept

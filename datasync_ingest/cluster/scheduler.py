@@ -81,6 +81,18 @@ class Scheduler:
         except (OSError, asyncio.TimeoutError):
             return set()
 
+    async def has_retired(self, worker: str) -> bool:
+        """Whether it has sent this worker away, by address, rather than given it up; False while it is away.
+
+        Dask tells the worker the same in both cases; one that was frozen or cut off hears of it when it is back.
+        """
+        try:
+            events = await asyncio.wait_for(self._call("events", topic=worker), _ANSWER_S)
+        except (OSError, asyncio.TimeoutError):
+            return False
+        removals = [event for _, event in events if event.get("action") == "remove-worker"]
+        return bool(removals) and bool(removals[-1]["expected"])  # earlier ones are of others that had this address
+
     async def _refusal(self) -> str | None:
         """Why it does not answer for now; None where it does."""
         try:

@@ -119,6 +119,9 @@ def test_workers_come_back_after_their_death_and_after_the_schedulers(tmp_path: 
         psutil.Process(first).kill()
         until(lambda: cluster.at_work() not in ([], before), timeout_s=60, what="another worker process")
         assert f"Worker process {first} was killed by signal 9" in workers.log.read_text()
+        before = cluster.at_work()
+        cluster.ask("unregister", address=before[0], stimulus_id="given up")  # as one that was frozen for too long
+        until(lambda: cluster.at_work() not in ([], before), timeout_s=60, what="the return of one that was given up")
         cluster.ask("retire_workers", workers=cluster.at_work(), close_workers=True)
         assert workers.process.wait(60) == 0
         assert workers.log.read_text().splitlines()[-1].endswith("the scheduler has retired every worker")

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,20 @@ MODULES = {
 PIPELINE = {name: path for name, path in MODULES.items() if not name.startswith("simulator")}
 
 
-def imports(name: str) -> Iterator[str]:
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
     """What a module imports: full names of other packages, `.room` for rooms of this one."""
+    return frozenset(_imports(name))
+
+
+def _imports(name: str) -> Iterator[str]:
     package = name.split(".")[:-1]
-    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(name)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -43,8 +54,8 @@ def users_of(attribute: str) -> set[str]:
     """Modules in whose code `attribute` (such as `os.environ`) is written."""
     return {
         name
-        for name, path in PIPELINE.items()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in PIPELINE
+        for node in ast.walk(tree(name))
         if isinstance(node, ast.Attribute) and ast.unparse(node) == attribute
     }
 
@@ -52,8 +63,8 @@ def users_of(attribute: str) -> set[str]:
 def calls_of(function: str) -> set[str]:
     return {
         name
-        for name, path in PIPELINE.items()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in PIPELINE
+        for node in ast.walk(tree(name))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function
     }
 
@@ -71,9 +82,13 @@ def calls_of(function: str) -> set[str]:
         ("multiprocessing", {"pools.crew", "pools.serving", "pools.inline", "pools.dask", "cluster.keeping"}),
         (
             "distributed",
-            {"pools.dask_cluster", "pools.dask_worker", "cluster.scheduler", "cluster.keeping", "cluster.member"},
+            {
+                "pools.dask_cluster",
+                "pools.dask_worker",
+                *("cluster." + room for room in ("defaults", "keeping", "member", "scheduler")),
+            },
         ),
-        ("dask", {"pools.dask_cluster"}),
+        ("dask", {"pools.dask_cluster", "cluster.defaults"}),
     ],
 )
 def test_a_library_is_known_to_its_rooms_alone(library: str, rooms: set[str]) -> None:
@@ -127,7 +142,7 @@ def test_only_two_rooms_speak() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_says_first_what_it_is_for(name: str) -> None:
-    docstring = ast.get_docstring(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+    docstring = ast.get_docstring(tree(name))
     assert docstring
     assert len(docstring.splitlines()[0]) > 20
 

@@ -14,8 +14,11 @@ from datasync_ingest.events import _clean_rows, decode_page
 from datasync_ingest.tolerant import read_event, read_id
 from tests.odd_events import ODD_EVENTS, comparable
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+KEYS = st.text(max_size=4)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=6
+)
 TIMES = st.integers(0, 10**18) | st.floats(0, 1e18) | st.datetimes().map(lambda moment: f"{moment.isoformat()}Z")
 IDS = st.sampled_from(["a", "b", "c"]) | st.integers(0, 3) | st.text(max_size=3)
 
@@ -32,7 +35,7 @@ EVENT = st.fixed_dictionaries(
     {"id": mostly(IDS)},
     optional={
         **{name: mostly(st.text(), st.none()) for name in ("sessionId", "userId", "type", "name")},
-        "properties": mostly(st.dictionaries(st.text(), SCALARS)),
+        "properties": mostly(st.dictionaries(KEYS, SCALARS, max_size=4)),
         "timestamp": mostly(TIMES, st.none()),
         "ts": mostly(TIMES, st.none()),
         "session": mostly(SESSION, st.none()),
@@ -51,7 +54,7 @@ BLANKS = st.sampled_from([b"", b" ", b"\n\t "])
 @st.composite
 def raw_events(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
     """Events as texts, and a page of them."""
-    raws = draw(st.lists(TEXTS | ODD_TEXTS, max_size=6))
+    raws = draw(st.lists(TEXTS | ODD_TEXTS, max_size=4))
     blank = draw(BLANKS)
     return raws, b'{"data":[' + (blank + b"," + blank).join(raws) + blank + b'],"hasMore":false}' + blank
 

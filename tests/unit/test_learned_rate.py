@@ -328,3 +328,131 @@ def test_a_refusal_that_was_no_fault_of_the_rates_is_forgotten_soon() -> None:
     run(subject, clock, lambda now: next(refusals, OK), chains=1, until_s=60, latency=steady(0.1))
     told = run(subject, clock, lambda now: OK, chains=1, until_s=60, latency=steady(0.1))
     assert told.served > 0.9 * 60 / 0.11
+
+
+def test_503s_before_anything_was_served_measure_nothing() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    up_at = clock.now + 5
+    told = run(
+        subject,
+        clock,
+        lambda now: OK if now >= up_at else (503, {}),
+        chains=8,
+        until_s=120,
+        latency=steady(0.5),
+    )
+    assert told.served >= 0.9 * 115 * 8 / 0.53
+
+
+@pytest.mark.parametrize("away_s", [60, 900])
+def test_an_outage_says_nothing_of_what_the_server_sustains(away_s: float) -> None:
+    clock = Clock()
+    subject, server = pacer(clock), hidden(TWO_A_SECOND)
+    run(subject, clock, server, chains=8, until_s=300, latency=steady(0.5))
+    clock.now += away_s
+    back = iter([NO, NO])
+    told = run(subject, clock, lambda now: next(back, None) or server(now), chains=8, until_s=180, latency=steady(0.5))
+    assert told.served >= 0.9 * 2 * 180
+
+
+def test_pages_that_wait_for_the_database_say_nothing_of_what_the_server_sustains() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    subject.restore({"rate": 1.8, "ceiling": 2.0}, unseen=0)
+    for _ in range(60):
+        while (wait_s := subject.take()) > 0:
+            clock.now += wait_s
+        clock.now += 0.5
+        subject.answered({}, clock.now)
+        clock.now += 9.5
+    for _ in range(2):
+        while (wait_s := subject.take()) > 0:
+            clock.now += wait_s
+        clock.now += 0.5
+        subject.limited({}, clock.now)
+        clock.now += 1
+        while (wait_s := subject.take()) > 0:
+            clock.now += wait_s
+        clock.now += 0.5
+        subject.answered({}, clock.now)
+    assert subject.state()["ceiling"] >= 1.0
+
+
+@pytest.mark.parametrize("rate", [1 / HALF_LIFE_S, 1e-12])
+def test_a_very_low_rate_is_left_within_the_hour(rate: float) -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    subject.restore({"rate": rate, "ceiling": rate}, unseen=0)
+    run(subject, clock, lambda now: OK, chains=8, until_s=3600, latency=steady(0.5))
+    assert subject.state()["rate"] >= 1
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {"rate": 0.0},
+        {"rate": -1.0},
+        {"rate": float("nan"), "ceiling": float("inf")},
+        {"rate": float("inf")},
+        {"rate": "2"},
+        {"rate": 2.0, "ceiling": -1.0},
+        {"limit": "ten", "remaining": [], "turn_at": {}, "window_s": True},
+        {"limit": 0, "remaining": 0, "window_s": 0},
+        {"a_name_of_another_version": 1},
+    ],
+    ids=str,
+)
+def test_whatever_the_sidecar_holds_a_run_finds_its_rate(saved: dict[str, object]) -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    subject.restore(saved, unseen=0)
+    server = hidden(TWO_A_SECOND)
+    run(subject, clock, server, chains=2, until_s=240, latency=steady(0.5))
+    told = run(subject, clock, server, chains=2, until_s=60, latency=steady(0.5))
+    assert told.served >= 0.8 * 2 * 60
+
+
+def test_a_server_that_tells_of_no_window_any_more_has_its_rate_learned() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    subject.restore({"limit": 10, "remaining": 0, "turn_at": clock.wall() - 60, "window_s": 60.0}, unseen=1)
+    told = run(subject, clock, hidden(LESS), chains=8, until_s=600, latency=steady(0.5))
+    assert told.served >= 0.9 * (40 * 10 + 15)
+    assert told.refused <= 0.06 * len(told.statuses)
+
+
+def turns(subject: Pacer, clock: Clock, headers: Mapping[str, str], count: int) -> list[float]:
+    """How long each of so many refusals keeps whoever asks away, all told."""
+    waits = []
+    for _ in range(count):
+        clock.now += 0.1
+        subject.limited(headers, clock.now)
+        refused_at = clock.now
+        while (wait_s := subject.take()) > 0:
+            clock.now += wait_s
+        waits.append(clock.now - refused_at)
+    return waits
+
+
+def test_refusals_that_tell_nothing_are_sat_out_ever_longer_where_answers_tell_of_a_window() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    subject.take()
+    told = {"X-RateLimit-Limit": "1", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "60"}
+    subject.answered(told, clock.now)
+    clock.now += subject.take()
+    assert subject.take() == 0
+    waits = turns(subject, clock, {}, 29)
+    assert waits[0] == pytest.approx(0.5, abs=0.1)
+    assert max(waits) <= HALF_LIFE_S + 1
+    assert sum(waits) >= 900
+
+
+def test_a_retry_after_that_is_wrong_again_and_again_is_not_all_that_is_waited() -> None:
+    clock = Clock()
+    subject = pacer(clock)
+    subject.take()
+    waits = turns(subject, clock, {"Retry-After": "1"}, 29)
+    assert waits[:3] == [pytest.approx(1, abs=0.01)] * 3
+    assert sum(waits) >= 900
