@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import textwrap
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -114,18 +115,24 @@ def text(found: dict[str, Any]) -> list[str]:
     return [
         *shown,
         "",
-        f"A commit took {found['commit_s'] * 1000:.2f} ms, and the simulator {found['api_s'] * 1e6:.2f} µs of CPU an"
-        " event. PostgreSQL's CPU an event by the size of the table:"
-        f" {', '.join(f'{seconds * 1e6:.2f} µs at {size:,}' for size, seconds in found['growth'])}.",
+        *_wrapped(
+            f"A commit took {found['commit_s'] * 1000:.2f} ms, and the simulator {found['api_s'] * 1e6:.2f} µs of CPU"
+            " an event. CPU of the connection that writes, by the size of the table:"
+            f" {', '.join(f'{seconds * 1e6:.2f} µs at {size:,}' for size, seconds in found['growth'])}."
+        ),
         "",
         *_runs_table(found["runs"]),
         "",
-        host_sentence(),
+        *_wrapped(host_sentence()),
         "",
         *what_if(costs["copy"]),
         "",
         *open_source(costs),
     ]
+
+
+def _wrapped(sentences: str) -> list[str]:
+    return textwrap.wrap(sentences, 120, break_on_hyphens=False)
 
 
 def _runs_table(runs: list[dict[str, Any]]) -> list[str]:

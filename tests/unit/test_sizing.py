@@ -16,7 +16,8 @@ from tests.bench.constants import costs_of, costs_table
 from tests.bench.growth import Point, Written
 from tests.bench.machines import needs, placed
 from tests.bench.model import Costs, Host, Machines, Part, Run, Source, full_pages
-from tests.bench.plans import HOST, what_if
+from tests.bench.plans import HOST, host_sentence, open_source, what_if
+from tests.unit.test_readme import section
 
 MIB = 2**20
 COSTS = Costs(
@@ -157,7 +158,7 @@ def test_what_no_machine_can_speed_up_is_refused() -> None:
 NUMBERS = st.integers(1, 200)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(events=st.integers(10**4, 10**12), sources=st.sampled_from([1, 3, 100, 5000]), ingest=NUMBERS, servers=NUMBERS)
 def test_another_machine_never_makes_it_slower(events: int, sources: int, ingest: int, servers: int) -> None:
     one = run(Source(max(1, events // sources), latency_s=1.0, chains=16), sources, host=HOST)
@@ -167,7 +168,7 @@ def test_another_machine_never_makes_it_slower(events: int, sources: int, ingest
     assert placed(one, ingest, servers + 1).seconds() <= before
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     events=st.integers(10**5, 10**11),
     sources=st.sampled_from([1, 10, 1000]),
@@ -224,3 +225,11 @@ def test_the_case_prints_the_tables_made_of_the_constants_as_they_are_shown() ->
     assert costs["copy"].worker_s == pytest.approx(4e-6)
     assert "\n".join(what_if(costs["copy"])) in told
     assert "| a run | `copy` | workers | 9.00 s | 10.00 s | 0.90 |" in told
+
+
+def test_the_tables_of_the_readme_are_what_the_model_says_with_its_constants() -> None:
+    text = section("Sizing")
+    costs = costs_of(text)
+    assert "\n".join(what_if(costs["copy"])) in text
+    assert "\n".join(open_source(costs)) in text
+    assert host_sentence() in " ".join(text.split())
