@@ -19,7 +19,6 @@ from psycopg2.extensions import parse_dsn
 from datasync_ingest.pools.dask_worker import RESOURCE
 from tests.harness import Database, alive, clean_environment, until
 
-
 _SCHEDULERS = {"DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s"}  # as bin/scheduler says
 
 

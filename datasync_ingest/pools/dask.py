@@ -266,7 +266,7 @@ class DaskPool:
             self._attempts += 1
             self._under_way[self._attempts] = page
             call = call_for(self._terms, self._held[page], self._attempts)
-            self._cluster.submit(self._attempts, page, call, self._orders[page])
+            self._cluster.submit(self._attempts, call, self._orders[page])
 
     def _look_for_staff(self) -> None:
         """Says when there is nobody, and when there is somebody again. Raises NoWorkerError after the patience."""
