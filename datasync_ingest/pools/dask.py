@@ -104,7 +104,7 @@ class DaskPool:
         self._cluster = Cluster(self._scheduler, self._run, self._hear)
         opened = self._cluster.open(self._patience_s)
         self._staff = opened.staff
-        where = f"; its dashboard: {opened.dashboard}" if opened.dashboard else ""
+        where = f"; its dashboard: {opened.dashboard}" if opened.dashboard else ", no dashboard that answers"
         _log.info("the cluster of %s has %d workers for us%s", self._scheduler, self.workers, where)
 
     def put(self, page: RawPage) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import dask
 from distributed import Client
+from tornado.httpclient import AsyncHTTPClient
 
 from ..errors import SchedulerAwayError
 from ..messages import WorkerMessage
@@ -31,6 +32,7 @@ from .dask_worker import RESOURCE, Call, clear, desk_of
 _LOOK_S = 0.25  # between two looks at the connection, of which nobody tells that it was lost
 _REFRESH_S = 10.0  # between two questions for the workers where nothing tells of a change
 _ANSWER_S = 10.0  # that a scheduler may take for an answer
+_LINK_S = 2.0  # for a dashboard to answer, without which the run begins as well
 _END_S = 2.0  # that the thread may take to end when all that it waits for is cancelled
 _DASKS = r"(distributed|dask|tornado)(\.|$)"
 _OF_WORKERS = ("add-worker", "remove-worker", "worker-status-change", "retire-workers")
@@ -201,8 +203,9 @@ class Cluster:
         client.subscribe_topic("all", self._of_cluster)
         found = await client.scheduler.identity(n_workers=-1)
         self._scheduler = found["id"]
-        has_dashboard = "dashboard" in found["services"]
-        self._opened.set_result(Opened(client.dashboard_link if has_dashboard else None, self._known_staff(found)))
+        link = client.dashboard_link if "dashboard" in found["services"] else None
+        shown = link if link is not None and await shows(link) else None
+        self._opened.set_result(Opened(shown, self._known_staff(found)))
         return client
 
     async def _watch(self, client: Client) -> None:
@@ -277,6 +280,15 @@ def _staff(found: Mapping[str, Any]) -> Staff:
     living = {address: one for address, one in found["workers"].items() if one["status"] in ("running", "init")}
     ours = frozenset(address for address, one in living.items() if one["resources"].get(RESOURCE, 0) >= 1)
     return Staff(ours, len(living) - len(ours))
+
+
+async def shows(link: str) -> bool:
+    """Whether there is a page: a scheduler without Bokeh names an address, too."""
+    try:
+        await AsyncHTTPClient().fetch(link, request_timeout=_LINK_S, connect_timeout=_LINK_S, validate_cert=False)
+    except Exception:  # whatever it is, nobody should be sent there
+        return False
+    return True
 
 
 def _unreachable(address: str, error: Exception) -> SchedulerAwayError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 import uuid
@@ -17,6 +18,7 @@ from datasync_ingest.errors import NoWorkerError, SchedulerAwayError, SchedulerL
 from datasync_ingest.messages import Failure, Poisoned, Receipt, Unstaffed, Waiting
 from datasync_ingest.pools import dask, dask_worker
 from datasync_ingest.pools.dask import DaskPool
+from datasync_ingest.pools.dask_cluster import shows
 from datasync_ingest.settings import Secret
 from datasync_ingest.worker import WorkerOptions
 from tests.cluster import Cluster
@@ -185,6 +187,14 @@ def test_the_scheduler_needs_nothing_of_this_program(start: Start, cluster: Clus
     heard.until_receipts(1)
     with Client(cluster.address) as client:
         assert client.run_on_scheduler(eval, "'datasync_ingest' in __import__('sys').modules") is False
+
+
+def test_a_dashboard_is_one_that_can_be_seen(cluster: Cluster) -> None:
+    """The scheduler has no Bokeh here: it answers 404; a page is a page."""
+    port = cluster.identity()["services"]["dashboard"]
+    assert not asyncio.run(shows(f"http://127.0.0.1:{port}/status"))
+    assert asyncio.run(shows(f"http://127.0.0.1:{port}/health"))
+    assert not asyncio.run(shows("http://127.0.0.1:1/status"))
 
 
 @pytest.fixture
