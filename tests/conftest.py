@@ -22,6 +22,7 @@ _NUMBERS = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scale", type=int, default=1, help="times as many events in tests that follow whole ingests")
+    parser.addoption("--pool", choices=["dask"], help="for the table of faults, all that make sense there")
     parser.addoption("--writer", choices=WRITERS, help="for every row of the table of faults (default: in turn)")
 
 

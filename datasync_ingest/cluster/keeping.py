@@ -17,6 +17,7 @@ from distributed.core import Status
 from distributed.utils import get_ip
 
 from ..errors import StoppedError
+from ..pools.dask_bodies import Bodies
 from ..pools.dask_worker import RESOURCE
 from ..stopping import SIGNALS
 from .member import FINISH, Member
@@ -144,7 +145,7 @@ class Keeper:
             self._scheduler.address,
             name=f"{socket.gethostname()}-{multiprocessing.current_process().pid}-{number}",
             local_directory=kept.folder,
-            plugins=(kept.member,),
+            plugins=(kept.member, Bodies()),
             host=kept.host or _own_address(self._scheduler.address),
             port=list(kept.ports or [0]),
             worker_port=list(kept.ports or [0]),

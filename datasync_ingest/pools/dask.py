@@ -104,7 +104,7 @@ class DaskPool:
         self._cluster = Cluster(self._scheduler, self._run, self._hear)
         opened = self._cluster.open(self._patience_s)
         self._staff = opened.staff
-        where = f"; its dashboard: {opened.dashboard}" if opened.dashboard else ""
+        where = f"; its dashboard: {opened.dashboard}" if opened.dashboard else ", no dashboard that answers"
         _log.info("the cluster of %s has %d workers for us%s", self._scheduler, self.workers, where)
 
     def put(self, page: RawPage) -> None:
@@ -266,7 +266,7 @@ class DaskPool:
             self._attempts += 1
             self._under_way[self._attempts] = page
             call = call_for(self._terms, self._held[page], self._attempts)
-            self._cluster.submit(self._attempts, page, call, self._orders[page])
+            self._cluster.submit(self._attempts, call, self._orders[page])
 
     def _look_for_staff(self) -> None:
         """Says when there is nobody, and when there is somebody again. Raises NoWorkerError after the patience."""

@@ -1,6 +1,6 @@
 """The connection to a Dask cluster: an event loop in a thread of its own, which tells what happens there.
 
-    submit --> scheduler --> worker --log_event--> scheduler --> Said; then Ended
+    submit (see `dask_delivery`) --> scheduler --> worker --log_event--> scheduler --> Said; then Ended
 
 What a worker says and what becomes of its task come over one connection, in their order: a page's receipt is told
 before its task has ended.
@@ -21,16 +21,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import dask
-from distributed import Client, as_completed
-from distributed import Future as DaskFuture
+from distributed import Client
+from tornado.httpclient import AsyncHTTPClient
 
 from ..errors import SchedulerAwayError
-from ..messages import PageId, WorkerMessage
-from .dask_worker import RESOURCE, Body, clear, desk_of
+from ..messages import WorkerMessage
+from .dask_delivery import Delivery
+from .dask_worker import RESOURCE, Call, clear, desk_of
 
 _LOOK_S = 0.25  # between two looks at the connection, of which nobody tells that it was lost
 _REFRESH_S = 10.0  # between two questions for the workers where nothing tells of a change
 _ANSWER_S = 10.0  # that a scheduler may take for an answer
+_LINK_S = 2.0  # for a dashboard to answer, without which the run begins as well
 _END_S = 2.0  # that the thread may take to end when all that it waits for is cancelled
 _DASKS = r"(distributed|dask|tornado)(\.|$)"
 _OF_WORKERS = ("add-worker", "remove-worker", "worker-status-change", "retire-workers")
@@ -115,7 +117,7 @@ class Cluster:
         self._client: Client | None = None
         self._scheduler = ""  # its identity: one that was restarted has another
         self._patience_s = 0.0
-        self._pages: dict[int, tuple[asyncio.Task[None], DaskFuture]] = {}
+        self._delivery: Delivery | None = None
 
     def open(self, patience_s: float) -> Opened:
         """Connects; a connection that is lost later is made again for as long. Raises SchedulerAwayError."""
@@ -128,9 +130,9 @@ class Cluster:
             with suppress(NotYet):
                 return self._opened.result(timeout=0.1)  # in between, a signal may raise what it stands for
 
-    def submit(self, attempt: int, page: PageId, call: tuple[bytes, Body], order: int) -> None:
+    def submit(self, attempt: int, call: Call, order: int) -> None:
         """Gives a page to a worker that takes some, those of lower order first. What comes of it is told."""
-        self._soon(lambda: self._submit(attempt, page, call, order))
+        self._soon(lambda: self._submit(attempt, call, order))
 
     def forget(self, attempts: Iterable[int]) -> None:
         """Nothing more is told of them; one that has not been begun will not be."""
@@ -184,9 +186,10 @@ class Cluster:
         try:
             await ending
         finally:
-            for task in [*watching, *(task for task, _ in self._pages.values())]:
+            for task in watching:
                 task.cancel()
-            self._pages.clear()
+            if self._delivery is not None:
+                self._delivery.forget_all()
             with suppress(Exception):
                 for topic in (desk_of(self._run), "all"):
                     client.unsubscribe_topic(topic)  # or the scheduler tells one who has left that somebody has left
@@ -195,12 +198,14 @@ class Cluster:
     async def _connected(self) -> Client:
         client = await Client(self._address, asynchronous=True, timeout=self._patience_s, name="datasync_ingest")
         self._client = client
+        self._delivery = Delivery(client, lambda *how: self._tell(Ended(*how)))
         client.subscribe_topic(desk_of(self._run), self._heard)
         client.subscribe_topic("all", self._of_cluster)
         found = await client.scheduler.identity(n_workers=-1)
         self._scheduler = found["id"]
-        has_dashboard = "dashboard" in found["services"]
-        self._opened.set_result(Opened(client.dashboard_link if has_dashboard else None, _staff(found)))
+        link = client.dashboard_link if "dashboard" in found["services"] else None
+        shown = link if link is not None and await shows(link) else None
+        self._opened.set_result(Opened(shown, self._known_staff(found)))
         return client
 
     async def _watch(self, client: Client) -> None:
@@ -230,53 +235,29 @@ class Cluster:
             if found["id"] != self._scheduler:
                 self._tell(Lost("it was restarted"))
                 return
-            self._tell(_staff(found))
+            self._tell(self._known_staff(found))
 
-    def _submit(self, attempt: int, page: PageId, call: tuple[bytes, Body], order: int) -> None:
-        client = self._client
-        if client is None or client.status not in ("running", "connecting"):
+    def _submit(self, attempt: int, call: Call, order: int) -> None:
+        if self._delivery is None or self._client is None or self._client.status not in ("running", "connecting"):
             return  # `_watch` tells
-        try:
-            future = client.submit(
-                pickle.loads,
-                call[0],
-                buffers=call[1:],
-                key=(desk_of(self._run), page.walk, page.sequence, attempt),
-                resources={RESOURCE: 1},
-                priority=-order,
-                fifo_timeout=0,
-                pure=False,
-            )
-        except Exception as error:
-            self._tell(Ended(attempt, finished=False, error=error))
-            return
-        self._pages[attempt] = asyncio.ensure_future(self._await(attempt, future, client)), future
-
-    async def _await(self, attempt: int, future: DaskFuture, client: Client) -> None:
-        error: BaseException | None = None
-        try:
-            async for _ in as_completed([future], loop=client.loop):
-                pass
-            if future.status == "error":
-                error = await future.exception()
-        except Exception:
-            _log.debug("attempt %d was lost", attempt, exc_info=True)
-        self._pages.pop(attempt, None)
-        self._tell(Ended(attempt, finished=future.status == "finished", error=error))
-        future.release()
+        self._delivery.submit(attempt, call, order)
 
     def _forget(self, attempts: Iterable[int]) -> None:
-        for attempt in attempts:
-            task, future = self._pages.pop(attempt, (None, None))
-            if task is not None and future is not None:
-                task.cancel()
-                future.release()
+        if self._delivery is not None:
+            self._delivery.forget(attempts)
+
+    def _known_staff(self, found: Mapping[str, Any]) -> Staff:
+        staff = _staff(found)
+        if self._delivery is not None:
+            self._delivery.staff(staff.workers)
+        return staff
 
     async def _leave(self, workers: list[str]) -> None:
         client = self._client
         if client is None or client.status != "running":
             return
-        self._forget(list(self._pages))
+        if self._delivery is not None:
+            self._delivery.forget_all()
         if workers:
             await client.run(clear, desk_of(self._run), workers=workers, on_error="ignore")
 
@@ -291,12 +272,23 @@ class Cluster:
             self._changed.set()
         if what.get("action") == "remove-worker":
             self._tell(Left(str(what["worker"]), bool(what["expected"])))
+            if self._delivery is not None:
+                self._delivery.left(str(what["worker"]))
 
 
 def _staff(found: Mapping[str, Any]) -> Staff:
     living = {address: one for address, one in found["workers"].items() if one["status"] in ("running", "init")}
     ours = frozenset(address for address, one in living.items() if one["resources"].get(RESOURCE, 0) >= 1)
     return Staff(ours, len(living) - len(ours))
+
+
+async def shows(link: str) -> bool:
+    """Whether there is a page: a scheduler without Bokeh names an address, too."""
+    try:
+        await AsyncHTTPClient().fetch(link, request_timeout=_LINK_S, connect_timeout=_LINK_S, validate_cert=False)
+    except Exception:  # whatever it is, nobody should be sent there
+        return False
+    return True
 
 
 def _unreachable(address: str, error: Exception) -> SchedulerAwayError:

@@ -2,9 +2,7 @@
 
 A page travels as the pickle of a call: what reads the pickle makes the call. So the scheduler, which unpickles every
 graph to send its tasks on, sees `pickle.loads` and bytes, and needs neither this package nor what it is built on. The
-body goes beside the pickle (https://peps.python.org/pep-0574/), so that client and scheduler copy it less often.
-Measured, all three together, for a page of 1.7 MB of which nothing is done: 10 ms of CPU, 14 ms with the body inside;
-`Client.scatter` takes 10 ms as well, and loses the body with the worker that has it.
+body comes straight from the run (see `dask_delivery`), or goes beside the pickle (https://peps.python.org/pep-0574/).
 
 Nothing secret comes along: where the database is says the worker's own environment.
 """
@@ -31,6 +29,7 @@ from ..messages import Failure, RawPage, Waiting, WorkerMessage
 from ..postgres.source import SourceDatabase
 from ..settings import handed_down
 from ..worker import Worker, WorkerOptions
+from .dask_bodies import drop, take
 from .listening import ListeningClock
 
 RESOURCE = "datasync_ingest"  # of which a worker that is meant for this program has 1: one page at a time
@@ -79,25 +78,45 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    terms: bytes
+class Call:
+    """What `pickle.loads` must be given in a worker so that a page is worked off there: a pickle, and a buffer with the
+    body; or another pickle alone, where the worker has the body under `name`.
+    """
+
+    name: str
+    with_body: bytes
+    without_body: bytes
     body: bytes
 
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    terms: bytes
+    body: bytes | None
+
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        return work, (__version__, self.terms, pickle.PickleBuffer(self.body))
+        return work, (__version__, self.terms, None if self.body is None else pickle.PickleBuffer(self.body))
 
 
-def call_for(terms: Terms, page: RawPage, attempt: int) -> tuple[bytes, Body]:
-    """What `pickle.loads` must be given in a worker so that this page is worked off there: a pickle, and its buffer."""
+def call_for(terms: Terms, page: RawPage, attempt: int) -> Call:
     what = pickle.dumps((terms, replace(page, body=b""), attempt))
-    return pickle.dumps(_Call(what, page.body), protocol=5, buffer_callback=lambda _: None), Body(page.body)
+    return Call(
+        _name(terms, page, attempt),
+        pickle.dumps(_Work(what, page.body), protocol=5, buffer_callback=lambda _: None),
+        pickle.dumps(_Work(what, None)),
+        page.body,
+    )
 
 
-def work(version: str, terms: bytes, body: bytes | memoryview) -> None:
+def _name(terms: Terms, page: RawPage, attempt: int) -> str:
+    return f"{terms.desk}-{page.page.walk}-{page.page.sequence}-{attempt}"
+
+
+def work(version: str, terms: bytes, body: bytes | memoryview | None) -> None:
     """The life of one page in this worker; what there is to say is said on the run's topic.
 
     `terms` are read only after the version is known to be the same. Raises WorkerRefusedError where this worker is not
-    for this run, and what a DatabaseError says where its database cannot be reached at all.
+    for this run, what a DatabaseError says where its database cannot be reached at all, and BodyElsewhereError.
     """
     worker = get_worker()
     if version != __version__:
@@ -106,11 +125,13 @@ def work(version: str, terms: bytes, body: bytes | memoryview) -> None:
             hint="Install the same version in both places; with docker, the same image.",
         )
     what, page, attempt = pickle.loads(terms)
-    _desk(worker, what).work(replace(page, body=bytes(body)), attempt)
+    whole = replace(page, body=take(worker, _name(what, page, attempt)) if body is None else bytes(body))
+    _desk(worker, what).work(whole, attempt)
 
 
 async def clear(desk: str, dask_worker: DaskWorker) -> None:
     """Takes a run's desk away. For `Client.run`."""
+    drop(dask_worker, desk)
     if desk in dask_worker.plugins:
         await dask_worker.plugin_remove(desk)
 

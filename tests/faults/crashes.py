@@ -39,14 +39,24 @@ _PLACES = {
 }
 
 
-def environment(strike: str, folder: Path) -> Mapping[str, str]:
-    """What has a run crash as `strike` says, or its clock step; nothing for other strikes."""
+def environment(strike: str, folder: Path, *, pool: str = "processes", of_workers: bool = False) -> Mapping[str, str]:
+    """What has a run crash as `strike` says, or its clock step; nothing for other strikes.
+
+    Over Dask the workers have an environment of their own, `of_workers`.
+    """
+    if pool == "dask" and of_workers != is_workers(strike):
+        return {}
     hook = {"PYTHONPATH": f"{_HOOK}:{TOP}"}
     if strike == CLOCK_STEPS:
         return {**hook, "CLOCK_STEP": str(folder / _STEP)}
     if strike in _PLACES:
-        return {**hook, "CRASH_AT": _PLACES[strike], "CRASH_MARK": str(folder / _MARK)}
+        return {**hook, "CRASH_AT": _PLACES[strike], "CRASH_MARK": str(folder / _MARK), "CRASH_POOL": pool}
     return {}
+
+
+def is_workers(strike: str) -> bool:
+    """Whether it is a crash inside of a worker."""
+    return strike in _PLACES and strike.startswith("worker")
 
 
 def step_clock(site: Site, chance: Random) -> None:

@@ -21,6 +21,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
 from datasync_ingest.simulator.process import SimulatorError, SimulatorProcess
+from tests.cluster import Cluster
 from tests.faults.proxy import Proxy
 from tests.faults.truth import Truth, first_difference
 from tests.harness import API_KEY, Workplace, alive, clean_environment, until
@@ -162,6 +163,14 @@ class Site:
     serving: Callable[[], AbstractContextManager[object]] = nullcontext  # while it is open, PostgreSQL runs
     runs: list[Run] = field(default_factory=list)
     database_lock: threading.Lock = field(default_factory=threading.Lock)
+    cluster: Cluster | None = None  # whose workers write the pages
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that write pages for the run."""
+        if self.cluster is None:
+            return self.run.workers()
+        pids = [pid for workers in self.cluster.workers for pid in workers.pids]
+        return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
     @property
     def run(self) -> Run:

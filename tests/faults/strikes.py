@@ -35,14 +35,14 @@ def kill_main(site: Site, chance: Random) -> None:
 
 
 def kill_worker(site: Site, chance: Random) -> None:
-    workers = site.run.workers()
+    workers = site.workers()
     if workers:
         _kill(chance.choice(workers))
 
 
 def kill_all_workers(site: Site, chance: Random) -> None:
     del chance
-    for worker in site.run.workers():
+    for worker in site.workers():
         _kill(worker)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +16,8 @@ from datasync_ingest.postgres.writers import WRITERS
 from datasync_ingest.simulator.damage import DAMAGES
 from datasync_ingest.simulator.faults import ANSWER_FAULTS
 from tests.disks import fill, small_disk
-from tests.faults.crashes import CLOCK_STEPS, CRASHES, WORKERS, environment, step_clock
+from tests.faults.crashes import CLOCK_STEPS, CRASHES, WORKERS, environment, is_workers, step_clock
+from tests.faults.over_dask import EACH, HALF, OF_CLUSTERS, at_cluster, own_cluster
 from tests.faults.site import Site
 from tests.faults.sites import SharedServer, embedded_site, shared_server, shared_site
 from tests.faults.strikes import DISK_FULL, STRIKES, fill_disk
@@ -42,9 +43,18 @@ class Row:
     embedded: bool = False
     flags: tuple[str, ...] = ()
     disk_mb: int = 0  # of the data directory's own small disk
+    pool: str = "processes"
+    own_workers: int = 0  # of a cluster of its own
 
     def __str__(self) -> str:
-        return self.strike + (", embedded" if self.embedded else "")
+        return self.strike + (", embedded" if self.embedded else "") + (", over Dask" if self.pool == "dask" else "")
+
+    @property
+    def not_over_dask(self) -> str:
+        """Why it makes no sense there; empty where it does."""
+        return (
+            "the embedded PostgreSQL cannot be reached from a cluster: such a run is refused" if self.embedded else ""
+        )
 
 
 SHORT = {"cursor-life": CURSOR_LIFE_S}
@@ -89,7 +99,30 @@ POINTS = [
     for name in CRASHES
 ]
 TABLE = [*PROCESSES, *DATABASE, *DISKS, *API, *POINTS]
-ALL_STRIKES = {**STRIKES, **CRASHES, DISK_FULL: fill_disk, CLOCK_STEPS: step_clock}
+ALL_STRIKES = {**STRIKES, **CRASHES, DISK_FULL: fill_disk, CLOCK_STEPS: step_clock, **OF_CLUSTERS}
+ENDS_A_RUN = {"SIGKILL of the scheduler": (frozenset({5}), AT_RISK)}  # how, and the pages that are fetched twice
+CLUSTERS = [
+    Row(strike, endings=ending, twice=twice, pool="dask", own_workers=4 if strike in (HALF, EACH) else WORKERS)
+    for strike in OF_CLUSTERS
+    for ending, twice in [ENDS_A_RUN.get(strike, (frozenset({0}), 0))]
+]
+OVER_DASK = [
+    *(
+        replace(row, pool="dask", own_workers=WORKERS if is_workers(row.strike) else 0)
+        for row in TABLE
+        if not row.not_over_dask
+    ),
+    *CLUSTERS,
+]
+# Every time; the others over Dask only with `--pool dask`.
+OVER_DASK_ALWAYS = {"SIGKILL of the main process", "COMMIT without an answer", HALF}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "row" in metafunc.fixturenames:
+        always = [row for row in OVER_DASK if row.strike in OVER_DASK_ALWAYS]
+        rows = OVER_DASK if metafunc.config.getoption("--pool") == "dask" else [*TABLE, *always]
+        metafunc.parametrize(("row", "site"), [(row, row) for row in rows], ids=map(str, rows), indirect=["site"])
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +134,8 @@ def postgres() -> Iterator[SharedServer]:
 def writer_of(row: Row, config: pytest.Config) -> str:
     """Each row runs with one of the writers, in turn; `--writer NAME` runs all of them with that one."""
     names = list(WRITERS)
-    return str(config.getoption("--writer") or names[TABLE.index(row) % len(names)])
+    rows = OVER_DASK if row.pool == "dask" else TABLE
+    return str(config.getoption("--writer") or names[rows.index(row) % len(names)])
 
 
 @pytest.fixture
@@ -114,16 +148,32 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
             made = embedded_site(folder, options, flags)
         else:
             made = shared_site(request.getfixturevalue("postgres"), folder, options, flags)
-        with made as found:
-            found.environment.update(environment(row.strike, folder))
-            yield found
+        with made as found, _pool(row, found, request) as ready:
+            ready.environment.update(environment(row.strike, folder, pool=row.pool))
+            yield ready
+
+
+@contextmanager
+def _pool(row: Row, site: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
+    if row.pool != "dask":
+        yield site
+    elif not row.own_workers:
+        cluster, service = request.getfixturevalue("shared_cluster")
+        with at_cluster(site, cluster, service, WORKERS):
+            yield site
+    else:
+        crash = environment(row.strike, site.directory, pool=row.pool, of_workers=True)
+        with (
+            own_cluster(site.directory / "cluster", site.environment["DATABASE_URL"], row.own_workers, **crash) as made,
+            at_cluster(site, *made, row.own_workers),
+        ):
+            yield site
 
 
 def _disk(row: Row, folder: Path) -> AbstractContextManager[None]:
     return small_disk(folder / "data", row.disk_mb) if row.disk_mb else nullcontext()
 
 
-@pytest.mark.parametrize(("row", "site"), [(row, row) for row in TABLE], ids=map(str, TABLE), indirect=["site"])
 def test_a_fault_costs_no_event(row: Row, site: Site) -> None:
     run = site.start()
     until(lambda: site.workplace.completed_pages() >= STRUCK_AT or run.ended, what="the first pages")
@@ -156,7 +206,8 @@ def require_complete(site: Site) -> None:
 
 
 def test_the_table_has_every_strike() -> None:
-    assert {row.strike for row in TABLE} == set(ALL_STRIKES)
+    assert {row.strike for row in [*TABLE, *CLUSTERS]} == set(ALL_STRIKES)
+    assert {row.strike for row in OVER_DASK} == set(ALL_STRIKES)
 
 
 def test_what_is_missing_twice_or_changed_is_found(postgres: SharedServer, tmp_path: Path) -> None:

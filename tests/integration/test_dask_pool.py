@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 import uuid
@@ -17,6 +18,7 @@ from datasync_ingest.errors import NoWorkerError, SchedulerAwayError, SchedulerL
 from datasync_ingest.messages import Failure, Poisoned, Receipt, Unstaffed, Waiting
 from datasync_ingest.pools import dask, dask_worker
 from datasync_ingest.pools.dask import DaskPool
+from datasync_ingest.pools.dask_cluster import shows
 from datasync_ingest.settings import Secret
 from datasync_ingest.worker import WorkerOptions
 from tests.cluster import Cluster
@@ -187,6 +189,14 @@ def test_the_scheduler_needs_nothing_of_this_program(start: Start, cluster: Clus
         assert client.run_on_scheduler(eval, "'datasync_ingest' in __import__('sys').modules") is False
 
 
+def test_a_dashboard_is_one_that_can_be_seen(cluster: Cluster) -> None:
+    """The scheduler has no Bokeh here: it answers 404; a page is a page."""
+    port = cluster.identity()["services"]["dashboard"]
+    assert not asyncio.run(shows(f"http://127.0.0.1:{port}/status"))
+    assert asyncio.run(shows(f"http://127.0.0.1:{port}/health"))
+    assert not asyncio.run(shows("http://127.0.0.1:1/status"))
+
+
 @pytest.fixture
 def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A scheduler without workers."""
@@ -263,7 +273,7 @@ def test_retired_workers_and_new_ones_in_mid_run(start: Start, own_cluster: Clus
 def test_what_passes_the_scheduler_holds_no_secret(options: WorkerOptions) -> None:
     secret = Secret("postgresql://user:right@host/database")
     pool = DaskPool(replace(options, conninfo=secret), scheduler="tcp://127.0.0.1:1", database_id="")
-    call, body = dask_worker.call_for(pool._terms, page(0), 1)
-    assert b"right" not in call
-    assert page(0).body not in call
-    assert page(0).body == body.content
+    call = dask_worker.call_for(pool._terms, page(0), 1)
+    assert b"right" not in call.with_body + call.without_body
+    assert page(0).body not in call.with_body + call.without_body
+    assert page(0).body == call.body

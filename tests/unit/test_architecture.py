@@ -83,8 +83,7 @@ def calls_of(function: str) -> set[str]:
         (
             "distributed",
             {
-                "pools.dask_cluster",
-                "pools.dask_worker",
+                *("pools.dask_" + room for room in ("bodies", "cluster", "delivery", "worker")),
                 *("cluster." + room for room in ("defaults", "keeping", "member", "scheduler")),
             },
         ),

@@ -2,7 +2,7 @@
 
 It kills one process at a named point of its work. CRASH_AT is `<point>:<when>:<count>`: before or after the count-th
 call, in one process, of what POINTS has for the point. CRASH_MARK names a file: the process that makes it is the one
-that is killed, so that only one ever is.
+that is killed, so that only one ever is. CRASH_POOL is the run's pool.
 
 It steps the wall clock. CLOCK_STEP names a file with the seconds by which `time.time` is wrong from now on.
 """
@@ -19,6 +19,7 @@ POINTS = {
     # In the main process.
     "fetch": "datasync_ingest.api.fetching:PageFetcher.fetch",
     "queue": "datasync_ingest.pools.processes:ProcessPool.put",
+    "queue over dask": "datasync_ingest.pools.dask:DaskPool.put",
     "mark": "datasync_ingest.ledger:Ledger.complete",
     "spool": "datasync_ingest.ledger:Spool.put",
     "end of the walk": "datasync_ingest.ledger:Ledger.end",
@@ -84,4 +85,6 @@ if "CLOCK_STEP" in os.environ:
     step_clock_by(os.environ["CLOCK_STEP"])
 if "CRASH_AT" in os.environ:
     _point, _when, _count = os.environ["CRASH_AT"].split(":")
+    if _point == "queue" and os.environ["CRASH_POOL"] == "dask":
+        _point = "queue over dask"
     crash_at(_point, _when, int(_count), os.environ["CRASH_MARK"])

@@ -1,0 +1,131 @@
+"""Rows of the table of faults over a Dask cluster: which make sense there, what only a cluster has, and its workers."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from random import Random
+
+import psutil
+from psycopg2.extensions import cursor as Cursor
+
+from tests.cluster import Cluster, Service
+from tests.faults.site import Site
+from tests.faults.strikes import Strike
+from tests.harness import until
+
+_WORKERS_BACKENDS = (
+    "SELECT right(application_name, -length(%s))::int FROM pg_stat_activity"
+    " WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name LIKE %s || '%%'"
+)
+_NAME = "datasync_ingest worker "  # the rest is the process id, over Dask
+AWAY_S = 2.0  # a hiccup: less than a run has patience for
+
+
+@contextmanager
+def at_cluster(site: Site, cluster: Cluster, service: Service, workers: int) -> Iterator[Site]:
+    """The site with its runs over that cluster, on which so many workers are there."""
+    service.means(site.environment["DATABASE_URL"])
+    until(lambda: len(cluster.at_work()) >= workers, what="the workers")
+    site.cluster = cluster
+    site.flags = (*site.flags, "--pool", "dask", "--scheduler", cluster.address)
+    yield site
+
+
+@contextmanager
+def own_cluster(folder: Path, database: str, workers: int, **environment: str) -> Iterator[tuple[Cluster, Service]]:
+    """For strikes after which it is another one, or whose workers have a fault of their own."""
+    folder.mkdir()
+    service = Service(folder / "services")
+    service.means(database)
+    with Cluster(folder) as cluster:
+        cluster.start_workers(service.conninfo, workers, **service.environment, **environment)
+        yield cluster, service
+
+
+def kill_half_at_work(site: Site, chance: Random) -> None:
+    """Half of the workers, each in the middle of a page."""
+    del chance
+    half = len(site.workers()) // 2
+    site.at_database(lambda cursor: _while_locked(cursor, lambda: _kill_at_work(cursor, half, half * 2)))
+
+
+def kill_each_at_work(site: Site, chance: Random) -> None:
+    """One after the other, each in the middle of a page; in between the run goes on."""
+    del chance
+    for _ in site.workers():
+        site.at_database(lambda cursor: _while_locked(cursor, lambda: _kill_at_work(cursor, 1, 1)))
+
+
+def _while_locked(cursor: Cursor, action: Callable[[], None]) -> None:
+    """Whoever is to write a page waits meanwhile, and so is at work on it."""
+    cursor.execute("BEGIN; SET lock_timeout = '5s'; LOCK TABLE ingested_pages IN EXCLUSIVE MODE")
+    try:
+        action()
+    finally:
+        cursor.execute("ROLLBACK")
+
+
+def _kill_at_work(cursor: Cursor, victims: int, waiting: int) -> None:
+    pids: list[int] = until(lambda: _at_work(cursor, waiting), what="workers at work on pages")
+    for pid in pids[:victims]:
+        psutil.Process(pid).kill()
+
+
+def _at_work(cursor: Cursor, enough: int) -> Sequence[int]:
+    """The process ids of the living workers that are at work, or nothing where they are fewer."""
+    cursor.execute(_WORKERS_BACKENDS, (_NAME, _NAME))
+    pids = sorted(row[0] for row in cursor.fetchall() if psutil.pid_exists(row[0]))
+    return pids if len(pids) >= enough else []
+
+
+def stop_scheduler_for_a_while(site: Site, chance: Random) -> None:
+    """It stands still, and its connections stay."""
+    del chance
+    scheduler = _scheduler(site)
+    scheduler.send_signal(signal.SIGSTOP)
+    time.sleep(AWAY_S)
+    scheduler.send_signal(signal.SIGCONT)
+
+
+def kill_scheduler(site: Site, chance: Random) -> None:
+    """Another one is at its address then, and the workers come to it by themselves."""
+    del chance
+    assert site.cluster is not None, "a strike of clusters"
+    site.cluster.kill_scheduler()
+    site.cluster.start_scheduler()
+
+
+def stop_worker_for_a_while(site: Site, chance: Random) -> None:
+    worker = chance.choice(site.workers())
+    with suppress(psutil.NoSuchProcess):
+        worker.suspend()
+        time.sleep(AWAY_S)
+        worker.resume()
+
+
+def retire_worker(site: Site, chance: Random) -> None:
+    """In order, as when a cluster shrinks; its bin/worker lets it go."""
+    assert site.cluster is not None, "a strike of clusters"
+    site.cluster.ask("retire_workers", workers=[chance.choice(site.cluster.at_work())], close_workers=True)
+
+
+def _scheduler(site: Site) -> psutil.Process:
+    assert site.cluster is not None, "a strike of clusters"
+    assert site.cluster.scheduler is not None, "it runs"
+    return psutil.Process(site.cluster.scheduler.pid)
+
+
+HALF = "SIGKILL of half of the workers, each at work"
+EACH = "SIGKILL of each worker in turn, at work"
+OF_CLUSTERS: dict[str, Strike] = {
+    HALF: kill_half_at_work,
+    EACH: kill_each_at_work,
+    "SIGSTOP of the scheduler": stop_scheduler_for_a_while,
+    "SIGKILL of the scheduler": kill_scheduler,
+    "SIGSTOP of a worker": stop_worker_for_a_while,
+    "a worker is retired": retire_worker,
+}
