@@ -39,6 +39,7 @@ CASES = {
         sizing.text,
         "the model of README's Sizing, its constants and tables; 6 minutes",
         by_default=False,
+        holds=sizing.holds,
     ),
     "namespaces": Case(
         namespaces.measure,

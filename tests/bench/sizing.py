@@ -23,6 +23,7 @@ from tests.bench.model import Costs, Host, Machines, Run, Source
 from tests.bench.plans import host_sentence, open_source, what_if
 from tests.harness import API_KEY
 
+WITHIN = 0.2  # of what is measured is what the model says
 _CHECKPOINT_BYTES = 2e9  # of the embedded PostgreSQL's WAL, half of its max_wal_size
 _FEED = {"dashboard_needs": "origin", "feed_rate": 0, "feed_latency_ms": 1000}
 
@@ -106,6 +107,10 @@ def _compared(bench: Bench, shape: Shape, run: Run) -> dict[str, Any]:
         "measured_s": measured_s,
         "ratio": run.seconds() / measured_s,
     }
+
+
+def holds(found: dict[str, Any]) -> bool:
+    return all(1 - WITHIN <= run["ratio"] <= 1 + WITHIN for run in found["runs"])
 
 
 def text(found: dict[str, Any]) -> list[str]:

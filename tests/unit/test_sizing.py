@@ -227,6 +227,11 @@ def test_the_case_prints_the_tables_made_of_the_constants_as_they_are_shown() ->
     assert "| a run | `copy` | workers | 9.00 s | 10.00 s | 0.90 |" in told
 
 
+@pytest.mark.parametrize(("ratios", "holds"), [([0.81, 1.19], True), ([1.0, 0.79], False), ([1.21, 1.0], False)])
+def test_the_model_holds_where_every_run_is_within_a_fifth(ratios: list[float], holds: bool) -> None:
+    assert sizing.holds({"runs": [{"ratio": ratio} for ratio in ratios]}) is holds
+
+
 def test_the_tables_of_the_readme_are_what_the_model_says_with_its_constants() -> None:
     text = section("Sizing")
     costs = costs_of(text)
