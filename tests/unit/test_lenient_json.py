@@ -173,5 +173,5 @@ def test_the_time_grows_no_faster_than_the_text(begin: bytes, unit: bytes, end: 
             best = min(best, time.process_time() - began)
         return best
 
-    short, long = seconds(50_000), seconds(400_000)  # quadratic time would be 64 times as much
+    short, long = seconds(200_000), seconds(1_600_000)  # quadratic time would be 64 times as much
     assert long < 24 * short + 0.01
