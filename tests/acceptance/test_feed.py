@@ -81,7 +81,7 @@ def test_a_walk_that_the_public_endpoint_began_goes_on_by_the_feed_whose_token_i
 
 def feed_of(simulator: Start, workplace: Workplace, **options: Any) -> SimulatorProcess:
     api = simulator(**{"dashboard_needs": "origin", "feed_rate": 0, **options})
-    workplace.environment.update(API_BASE_URL=api.url, SOURCE="feed", BATCH_SIZE="500")
+    workplace.environment.update(API_BASE_URL=api.url, SOURCE="feed", BATCH_SIZE="500", WORKER_CONCURRENCY="2")
     return api
 
 

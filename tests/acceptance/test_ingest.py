@@ -30,9 +30,9 @@ def require_exact(workplace: Workplace, database: Database, api: SimulatorProces
 VARIANTS: dict[str, tuple[dict[str, Any], list[str], int]] = {
     "5000 a page": ({}, [], 30_000),
     "777 a page": ({}, ["--batch-size", "777"], 12_000),
-    "100 a page": ({}, ["--batch-size", "100"], 4_000),
+    "100 a page": ({}, ["--batch-size", "100", "--worker-concurrency", "2"], 4_000),
     "one page": ({}, [], 50),
-    "one worker": ({}, ["--worker-concurrency", "1"], 12_000),
+    "two workers": ({}, ["--worker-concurrency", "2"], 12_000),
     "flat envelope": ({"envelope": "flat"}, [], 12_000),
     "without a total": ({"envelope": "flat", "total": "off"}, [], 12_000),
     "no gzip": ({"gzip": "off"}, [], 12_000),
