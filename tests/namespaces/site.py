@@ -88,12 +88,14 @@ class Trial:
         return self.workplace.completed_pages()
 
     def end_run(self) -> int:
-        """Waits for its end; returns its exit code."""
-        assert self.run is not None
+        """Waits for its end, where it is under way; returns the last exit code."""
+        if self.run is None:
+            return self.endings[-1]
         _, said = self.run.communicate(timeout=ENDS_S)
         self.said.append(said)
         self.endings.append(self.run.returncode)
-        return self.run.returncode
+        self.run = None
+        return self.endings[-1]
 
     def difference(self, truth: Truth) -> str | None:
         """None where every event is there once and as it was served; else the first thing that is wrong."""
@@ -122,6 +124,6 @@ def trial(place: Site, name: str, workers: int, environment: Mapping[str, str] |
 
 def _end(made: Trial) -> None:
     """The run, when something went wrong; the cluster's processes end with the cluster."""
-    if made.run is not None and made.run.poll() is None:
+    if made.run is not None:
         made.run.send_signal(signal.SIGKILL)
         made.run.communicate()

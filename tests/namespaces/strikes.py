@@ -49,14 +49,20 @@ def cut_half_of_the_workers_off(trial: Trial) -> Seconds:
 
 
 def cut_half_of_the_workers_off_in_mid_page(trial: Trial) -> Seconds:
-    """As above, when PostgreSQL has begun with a page of each: their transactions are open and hold these pages."""
-    cut = _half(trial)
+    """When PostgreSQL has begun with a page of each: their transactions are open and hold these pages.
+
+    Until the run has ended, which must not wait for them; they must come back.
+    """
+    cut, took = _half(trial), Seconds()
     with closing(psycopg2.connect(trial.database.conninfo)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("LOCK TABLE ingested_pages IN EXCLUSIVE MODE")
         until(lambda: waiting_backends(trial.database, len(trial.members)), what="every worker in mid-page")
         for machine in cut:
             machine.cut()
-    return _given_up_and_back(trial, cut)
+    with _taking(took, "run's end"):
+        trial.end_run()
+    _back(trial, cut, took)
+    return took
 
 
 def cut_the_scheduler_off_for_a_moment(trial: Trial) -> Seconds:
@@ -95,11 +101,15 @@ def _given_up_and_back(trial: Trial, cut: list[Machine]) -> Seconds:
     took = Seconds()
     with _taking(took, "given up"):
         trial.until_at_work(len(trial.members) - len(cut))
+    _back(trial, cut, took)
+    return took
+
+
+def _back(trial: Trial, cut: list[Machine], took: Seconds) -> None:
     for machine in cut:
         machine.join()
     with _taking(took, "back"):
         trial.until_at_work(len(trial.members))
-    return took
 
 
 @contextmanager
