@@ -270,6 +270,22 @@ def test_retired_workers_and_new_ones_in_mid_run(start: Start, own_cluster: Clus
     assert heard.pool.workers == 1
 
 
+def test_a_run_goes_on_without_a_worker_of_another_database(
+    start: Start, own_cluster: Cluster, database: Database, server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_cluster.start_workers(server)
+    (unfit,) = own_cluster.at_work()
+    own_cluster.start_workers(database)
+    heard = start(on=own_cluster)
+    assert heard.pool.workers == 2
+    put(heard, *range(6))
+    heard.until_receipts(6)
+    require_exact(heard, database, 6)
+    assert heard.pool.workers == 1
+    (warning,) = [record.getMessage() for record in caplog.records if "The run goes on without it" in record.message]
+    assert warning.startswith(f"The worker {unfit} writes into another database than the run: ")
+
+
 def test_what_passes_the_scheduler_holds_no_secret(options: WorkerOptions) -> None:
     secret = Secret("postgresql://user:right@host/database")
     pool = DaskPool(replace(options, conninfo=secret), scheduler="tcp://127.0.0.1:1", database_id="")
