@@ -1,7 +1,8 @@
 """How a page gets to a worker: its body straight from here, the call that works it off as a task of the scheduler's.
 
-Measured on a busy machine, main, scheduler and workers together, for a page of 1.7 MB of which nothing is done: 12 ms of
-CPU, and 17 ms with the body in the task. Where a worker cannot be reached from here, or has left with the body, the task carries it.
+Measured on a busy machine, main, scheduler and workers together, for a page of 1.7 MB of which nothing is done: 12 ms
+of CPU, and 17 ms with the body in the task. Where a worker cannot be reached from here, or has left with the body, the
+task carries it.
 """
 
 from __future__ import annotations

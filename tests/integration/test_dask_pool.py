@@ -16,7 +16,7 @@ import pytest
 import datasync_ingest
 from datasync_ingest.errors import NoWorkerError, SchedulerAwayError, SchedulerLostError
 from datasync_ingest.messages import Failure, Poisoned, Receipt, Unstaffed, Waiting
-from datasync_ingest.pools import dask, dask_worker
+from datasync_ingest.pools import dask, dask_delivery, dask_worker
 from datasync_ingest.pools.dask import DaskPool
 from datasync_ingest.pools.dask_cluster import shows
 from datasync_ingest.settings import Secret
@@ -153,6 +153,25 @@ def test_pages_are_bounded_in_bytes(start: Start, monkeypatch: pytest.MonkeyPatc
     assert heard.pool.room == 0
     heard.until_receipts(1)
     assert heard.pool.room > 0
+
+
+async def _nothing_arrives(*_: object) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "instead"),
+    [(dask_delivery, "DELIVER", "nobody-takes-it"), (dask_delivery.Delivery, "_deliver", _nothing_arrives)],
+    ids=["a worker that the run cannot give a body to", "a worker that has lost it"],
+)
+def test_the_scheduler_carries_what_does_not_come_straight(
+    place: object, name: str, instead: object, start: Start, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, name, instead)
+    heard = start()
+    put(heard, 0, 1, 2)
+    heard.until_receipts(3)
+    require_exact(heard, database, 3)
 
 
 def test_the_desk_is_cleared_when_the_run_ends(start: Start, database: Database) -> None:
