@@ -18,7 +18,9 @@ from interpreters import SetUpError, require_new_python, require_platform
 TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 CONFIGURATION = 2  # exit code, as in datasync_ingest/errors.py, which can't be imported before there is a Python for it
 
-TICK = ("DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL", "1s")  # of the scheduler, as in datasync_ingest/cluster/defaults.py
+# Of the scheduler, where nobody has set them: a look every second whether its event loop is late, as in
+# datasync_ingest/cluster/defaults.py, and how long a worker that says nothing may be one.
+SCHEDULERS = {"DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s", "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "60s"}
 
 DISK_ADVICE = {
     errno.ENOSPC: "The disk is full: the environment needs about 300 MB.",
@@ -45,7 +47,8 @@ def run(command: str) -> None:
 
 def run_scheduler() -> None:
     """Becomes `dask scheduler` with this process's arguments; does not return."""
-    os.environ.setdefault(*TICK)
+    for name, text in SCHEDULERS.items():
+        os.environ.setdefault(name, text)
     with _endings():
         _become(_python(on_cluster=True), "dask", "scheduler")
 

@@ -67,6 +67,7 @@ class DaskPool:
         self._cluster: Cluster | None = None
         self._staff = Staff(frozenset(), 0)
         self._seen: set[str] = set()  # workers that have a desk of this run
+        self._unfit: set[str] = set()  # workers that cannot work for this run
         self._held: dict[PageId, RawPage] = {}  # in the order in which they were put
         self._orders: dict[PageId, int] = {}
         self._put = 0
@@ -86,7 +87,7 @@ class DaskPool:
     def room(self) -> int:
         if sum(len(page.body) for page in self._held.values()) >= PAGES_BYTES:
             return 0
-        return max(0, len(self._staff.workers) * PAGES_PER_WORKER - len(self._held))
+        return max(0, self.workers * PAGES_PER_WORKER - len(self._held))
 
     @property
     def pages(self) -> int:
@@ -94,7 +95,7 @@ class DaskPool:
 
     @property
     def workers(self) -> int:
-        return len(self._staff.workers)
+        return len(self._staff.workers - self._unfit)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -191,17 +192,29 @@ class DaskPool:
         if page is None:
             return
         worker = self._at_work.pop(page, None)
-        if isinstance(word.error, IngestError):
-            self._done(page, failure(word.error, self._held[page], 0))
-        elif word.error is not None and type(word.error).__name__ not in _NOBODYS_FAULT:
-            self._done(page, failure(_named(word.error), self._held[page], 0))
-        elif word.error is not None and worker is not None:
+        error = None if word.error is None else _named(word.error)
+        if isinstance(error, WorkerRefusedError) and self._goes_on_without(word.worker, error):
+            _log.debug("page %s is given to another worker", page)
+        elif error is not None and type(error).__name__ not in _NOBODYS_FAULT:
+            self._done(page, failure(error, self._held[page], 0))
+        elif error is not None and worker is not None:
             self._died(page, worker)
         else:
             self._lost[page] = self._lost.get(page, 0) + 1
             _log.debug("attempt %d at page %s ended without a word", word.attempt, page)
             if word.finished and self._lost[page] >= _LOST_AT:
                 raise WorkerDiedError(f"The workers' words about page {page} do not arrive.")
+
+    def _goes_on_without(self, worker: str | None, error: WorkerRefusedError) -> bool:
+        """Whether there are other workers than this one, which cannot work for this run."""
+        if worker is None or self._cluster is None:
+            return False
+        if worker not in self._unfit:
+            self._unfit.add(worker)
+            self._cluster.shun(worker)
+            if self.workers:
+                _log.warning("%s The run goes on without it. %s", error, error.hint)
+        return self.workers > 0
 
     def _left(self, word: Left) -> None:
         self._seen.discard(word.worker)
@@ -274,7 +287,7 @@ class DaskPool:
         if cause != self._lacking:
             self._lacking = cause
             self._outbox.append(Unstaffed(cause))
-        if self._staff.workers:
+        if self.workers:
             self._unstaffed_since = None
         elif self._unstaffed_since is None:
             self._unstaffed_since = self._clock.now
@@ -289,7 +302,7 @@ class DaskPool:
         """Why no page can be given out, and what to do; empty where one can."""
         if self._is_away:
             return f"the Dask scheduler at {self._scheduler} does not answer"
-        if self._staff.workers:
+        if self.workers:
             return ""
         others = f", {self._staff.others} others were not started by bin/worker" if self._staff.others else ""
         return f"no worker on the cluster{others}: start one with bin/worker --scheduler {self._scheduler}"

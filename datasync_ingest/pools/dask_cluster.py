@@ -51,11 +51,15 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An attempt is over: `finished`, or with the error that it raised, or without one, because it was lost."""
+    """An attempt is over: `finished`, or with the error that it raised, or without one, because it was lost.
+
+    `worker` is whose it was to be.
+    """
 
     attempt: int
     finished: bool
     error: BaseException | None = None
+    worker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,10 @@ class Cluster:
         """Nothing more is told of them; one that has not been begun will not be."""
         chosen = list(attempts)
         self._soon(lambda: self._forget(chosen))
+
+    def shun(self, worker: str) -> None:
+        """It gets no page any more."""
+        self._soon(lambda: self._delivery.shun(worker) if self._delivery is not None else None)
 
     def close(self, workers: Iterable[str], grace_s: float) -> None:
         """Takes the run's desk from these workers, as far as that can be done in `grace_s`, and leaves. Idempotent."""
@@ -249,7 +257,7 @@ class Cluster:
     def _known_staff(self, found: Mapping[str, Any]) -> Staff:
         staff = _staff(found)
         if self._delivery is not None:
-            self._delivery.staff(staff.workers)
+            self._delivery.staff(staff.workers, found["workers"])
         return staff
 
     async def _leave(self, workers: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -36,12 +36,17 @@ def at_cluster(site: Site, cluster: Cluster, service: Service, workers: int) -> 
 
 
 @contextmanager
-def own_cluster(folder: Path, database: str, workers: int, **environment: str) -> Iterator[tuple[Cluster, Service]]:
-    """For strikes after which it is another one, or whose workers have a fault of their own."""
+def own_cluster(
+    folder: Path, database: str, workers: int, environment: Mapping[str, str], *, silent: str = "60s"
+) -> Iterator[tuple[Cluster, Service]]:
+    """For strikes after which it is another one, or whose workers have a fault of their own, in their `environment`.
+
+    Its scheduler counts a worker as lost that has been `silent` for so long, 5 s at the least.
+    """
     folder.mkdir()
     service = Service(folder / "services")
     service.means(database)
-    with Cluster(folder) as cluster:
+    with Cluster(folder, environment={"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": silent}) as cluster:
         cluster.start_workers(service.conninfo, workers, **service.environment, **environment)
         yield cluster, service
 
@@ -107,6 +112,12 @@ def stop_worker_for_a_while(site: Site, chance: Random) -> None:
         worker.resume()
 
 
+def freeze_worker(site: Site, chance: Random) -> None:
+    """It never goes on; whoever notices, ends it."""
+    with suppress(psutil.NoSuchProcess):
+        chance.choice(site.workers()).suspend()
+
+
 def retire_worker(site: Site, chance: Random) -> None:
     """In order, as when a cluster shrinks; its bin/worker lets it go."""
     assert site.cluster is not None, "a strike of clusters"
@@ -121,11 +132,13 @@ def _scheduler(site: Site) -> psutil.Process:
 
 HALF = "SIGKILL of half of the workers, each at work"
 EACH = "SIGKILL of each worker in turn, at work"
+FROZEN = "SIGSTOP of a worker for good"
 OF_CLUSTERS: dict[str, Strike] = {
     HALF: kill_half_at_work,
     EACH: kill_each_at_work,
     "SIGSTOP of the scheduler": stop_scheduler_for_a_while,
     "SIGKILL of the scheduler": kill_scheduler,
     "SIGSTOP of a worker": stop_worker_for_a_while,
+    FROZEN: freeze_worker,
     "a worker is retired": retire_worker,
 }

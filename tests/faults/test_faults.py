@@ -17,7 +17,7 @@ from datasync_ingest.simulator.damage import DAMAGES
 from datasync_ingest.simulator.faults import ANSWER_FAULTS
 from tests.disks import fill, small_disk
 from tests.faults.crashes import CLOCK_STEPS, CRASHES, WORKERS, environment, is_workers, step_clock
-from tests.faults.over_dask import EACH, HALF, OF_CLUSTERS, at_cluster, own_cluster
+from tests.faults.over_dask import EACH, FROZEN, HALF, OF_CLUSTERS, at_cluster, own_cluster
 from tests.faults.site import Site
 from tests.faults.sites import SharedServer, embedded_site, shared_server, shared_site
 from tests.faults.strikes import DISK_FULL, STRIKES, fill_disk
@@ -163,8 +163,10 @@ def _pool(row: Row, site: Site, request: pytest.FixtureRequest) -> Iterator[Site
             yield site
     else:
         crash = environment(row.strike, site.directory, pool=row.pool, of_workers=True)
+        folder, database = site.directory / "cluster", site.environment["DATABASE_URL"]
+        silent = "1s" if row.strike == FROZEN else "60s"
         with (
-            own_cluster(site.directory / "cluster", site.environment["DATABASE_URL"], row.own_workers, **crash) as made,
+            own_cluster(folder, database, row.own_workers, crash, silent=silent) as made,
             at_cluster(site, *made, row.own_workers),
         ):
             yield site

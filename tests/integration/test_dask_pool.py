@@ -16,7 +16,7 @@ import pytest
 import datasync_ingest
 from datasync_ingest.errors import NoWorkerError, SchedulerAwayError, SchedulerLostError
 from datasync_ingest.messages import Failure, Poisoned, Receipt, Unstaffed, Waiting
-from datasync_ingest.pools import dask, dask_worker
+from datasync_ingest.pools import dask, dask_delivery, dask_worker
 from datasync_ingest.pools.dask import DaskPool
 from datasync_ingest.pools.dask_cluster import shows
 from datasync_ingest.settings import Secret
@@ -155,6 +155,25 @@ def test_pages_are_bounded_in_bytes(start: Start, monkeypatch: pytest.MonkeyPatc
     assert heard.pool.room > 0
 
 
+async def _nothing_arrives(*_: object) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "instead"),
+    [(dask_delivery, "DELIVER", "nobody-takes-it"), (dask_delivery.Delivery, "_deliver", _nothing_arrives)],
+    ids=["a worker that the run cannot give a body to", "a worker that has lost it"],
+)
+def test_the_scheduler_carries_what_does_not_come_straight(
+    place: object, name: str, instead: object, start: Start, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, name, instead)
+    heard = start()
+    put(heard, 0, 1, 2)
+    heard.until_receipts(3)
+    require_exact(heard, database, 3)
+
+
 def test_the_desk_is_cleared_when_the_run_ends(start: Start, database: Database) -> None:
     def connections() -> int:
         return int(
@@ -268,6 +287,22 @@ def test_retired_workers_and_new_ones_in_mid_run(start: Start, own_cluster: Clus
     heard.until_receipts(4)
     require_exact(heard, database, 4)
     assert heard.pool.workers == 1
+
+
+def test_a_run_goes_on_without_a_worker_of_another_database(
+    start: Start, own_cluster: Cluster, database: Database, server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_cluster.start_workers(server)
+    (unfit,) = own_cluster.at_work()
+    own_cluster.start_workers(database)
+    heard = start(on=own_cluster)
+    assert heard.pool.workers == 2
+    put(heard, *range(6))
+    heard.until_receipts(6)
+    require_exact(heard, database, 6)
+    assert heard.pool.workers == 1
+    (warning,) = [record.getMessage() for record in caplog.records if "The run goes on without it" in record.message]
+    assert warning.startswith(f"The worker {unfit} writes into another database than the run: ")
 
 
 def test_what_passes_the_scheduler_holds_no_secret(options: WorkerOptions) -> None:
