@@ -75,13 +75,14 @@ def _while_locked(cursor: Cursor, action: Callable[[], None]) -> None:
 
 
 def _kill_at_work(cursor: Cursor, victims: int, waiting: int) -> None:
-    pids: list[int] = until(lambda: _at_work(cursor, waiting), what="workers at work on pages")
+    pids: list[int] = until(lambda: _at_work(cursor, waiting), what=f"{waiting} workers at work on pages")
     for pid in pids[:victims]:
         psutil.Process(pid).kill()
 
 
 def _at_work(cursor: Cursor, enough: int) -> Sequence[int]:
     """The process ids of the living workers that are at work, or nothing where they are fewer."""
+    cursor.execute("SELECT pg_stat_clear_snapshot()")  # or a transaction sees what it saw at first
     cursor.execute(_WORKERS_BACKENDS, (_NAME, _NAME))
     pids = sorted(row[0] for row in cursor.fetchall() if psutil.pid_exists(row[0]))
     return pids if len(pids) >= enough else []

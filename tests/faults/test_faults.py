@@ -101,8 +101,11 @@ POINTS = [
 TABLE = [*PROCESSES, *DATABASE, *DISKS, *API, *POINTS]
 ALL_STRIKES = {**STRIKES, **CRASHES, DISK_FULL: fill_disk, CLOCK_STEPS: step_clock, **OF_CLUSTERS}
 ENDS_A_RUN = {"SIGKILL of the scheduler": (frozenset({5}), AT_RISK)}  # how, and the pages that are fetched twice
+LONGER = {"events": 2 * EVENTS, "latency-ms": 100}  # so that there is work for all until the last one is struck
 CLUSTERS = [
-    Row(strike, endings=ending, twice=twice, pool="dask", own_workers=4 if strike in (HALF, EACH) else WORKERS)
+    Row(strike, endings=ending, twice=twice, pool="dask", own_workers=WORKERS)
+    if strike not in (HALF, EACH)
+    else Row(strike, LONGER, pool="dask", own_workers=4)
     for strike in OF_CLUSTERS
     for ending, twice in [ENDS_A_RUN.get(strike, (frozenset({0}), 0))]
 ]
