@@ -16,7 +16,6 @@ from datasync_ingest.simulator.process import SimulatorProcess
 from tests.cluster import Cluster, Service
 from tests.harness import API_KEY, Database, Workplace, make_hasty, new_database
 from tests.servers import reachable_folder
-from tests.simulators import QuickSimulator
 
 _NUMBERS = itertools.count(1)
 
@@ -89,7 +88,7 @@ def simulator() -> Iterator[Callable[..., SimulatorProcess]]:
         def start(**options: Any) -> SimulatorProcess:
             chosen = {"api_key": API_KEY, "rate_limit": 0, **options}
             words = {name.replace("_", "-"): value for name, value in chosen.items()}
-            return opened.enter_context(QuickSimulator(words))
+            return opened.enter_context(SimulatorProcess(words))
 
         yield start
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import psutil
 import psycopg2
 from psycopg2.extensions import make_dsn
 
-from tests.forks import Forked, Forks
 from tests.isolation import without_user_settings
 
 TOP = Path(__file__).resolve().parent.parent
@@ -42,18 +40,6 @@ def until(
     raise AssertionError(f"{what} did not come true within {timeout_s} s")
 
 
-def begun(words: list[str], environment: Mapping[str, str], **how: Any) -> subprocess.Popen[str]:
-    """`python -m ...` in a session of its own: forked, where the environment is not for the interpreter itself."""
-    if sys.platform == "linux" and (forks := _forks()).takes(environment):
-        return Forked(forks, words, env=environment, **how)
-    return subprocess.Popen(words, env=environment, text=True, start_new_session=True, **how)
-
-
-@cache
-def _forks() -> Forks:
-    return Forks(clean_environment())
-
-
 @dataclass(frozen=True)
 class Ended:
     """A command that has ended."""
@@ -75,13 +61,17 @@ class Workplace:
 
     def run(self, command: str, *words: str, timeout_s: float = 100.0, **extra: str) -> Ended:
         """Runs a command to its end."""
-        with self.start(command, *words, **extra) as process:
-            try:
-                out, err = process.communicate(timeout=timeout_s)
-            except BaseException:
-                process.kill()
-                raise
-        return Ended(process.returncode, out, err)
+        ended = subprocess.run(
+            self.arguments(command, *words),
+            cwd=self.directory,
+            env=clean_environment(**{**self.environment, **extra}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     def ingest(self, *words: str, expect: int | None = 0, timeout_s: float = 100.0, **extra: str) -> Ended:
         """`bin/ingest`, whose exit code must be `expect`."""
@@ -90,14 +80,16 @@ class Workplace:
         return ended
 
     def start(self, command: str, *words: str, **extra: str) -> subprocess.Popen[str]:
-        """Starts a command in a session of its own."""
-        return begun(
+        """Starts a command in a process group of its own."""
+        return subprocess.Popen(
             self.arguments(command, *words),
-            clean_environment(**{**self.environment, **extra}),
             cwd=self.directory,
+            env=clean_environment(**{**self.environment, **extra}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def exported_ids(self) -> list[str]:

@@ -33,7 +33,13 @@ class SimulatorProcess:
         self.url = ""
 
     def __enter__(self) -> SimulatorProcess:
-        self._process = self._start([sys.executable, "-m", __package__, *self._flags(), "--until-stdin-ends"])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __package__, *self._flags(), "--until-stdin-ends"],
+            stdin=subprocess.PIPE,  # its end tells the child of our death, by whatever cause
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C in our terminal is for us: the API must outlive the requests under way
+        )
         try:
             self.url = self._first_line().removeprefix(READY)
         except BaseException:
@@ -52,15 +58,6 @@ class SimulatorProcess:
                 process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-    def _start(self, words: list[str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,  # its end tells the child of our death, by whatever cause
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C in our terminal is for us: the API must outlive the requests under way
-        )
 
     @property
     def pid(self) -> int:

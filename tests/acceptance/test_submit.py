@@ -20,7 +20,6 @@ import pytest
 from datasync_ingest.ledger import Ledger
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.harness import API_KEY, Ended, Workplace, clean_environment, kill, new_database, until
-from tests.simulators import QuickSimulator
 
 EVENTS = 300
 REPOSITORY = "https://github.com/me/repo"
@@ -77,7 +76,7 @@ def ingested(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with ExitStack() as opened:
         database = opened.enter_context(new_database(server, f"submit_{os.getpid()}"))
         options = {"events": EVENTS, "rate-limit": 0, "api-key": ",".join([API_KEY, *_KEYS])}
-        api = opened.enter_context(QuickSimulator(options))
+        api = opened.enter_context(SimulatorProcess(options))
         environment = {"TARGET_API_KEY": API_KEY, "DATABASE_URL": database.conninfo, "API_BASE_URL": api.url}
         workplace = Workplace(directory, environment)
         workplace.ingest()
