@@ -14,7 +14,7 @@ from datasync_ingest.postgres.embedded import embedded_postgres
 from datasync_ingest.postgres.writers import WRITERS
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.cluster import Cluster, Service
-from tests.harness import API_KEY, Database, Workplace, make_hasty, new_database
+from tests.harness import API_KEY, Database, Workplace, new_database
 from tests.servers import reachable_folder
 
 _NUMBERS = itertools.count(1)
@@ -50,7 +50,6 @@ def scale(request: pytest.FixtureRequest) -> int:
 def server() -> Iterator[str]:
     """The conninfo of an embedded PostgreSQL, of which nothing is left at the end."""
     with reachable_folder() as folder, embedded_postgres(folder / "postgres", say=lambda _: None) as conninfo:
-        make_hasty(conninfo)
         yield conninfo
 
 

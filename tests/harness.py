@@ -150,23 +150,13 @@ class Database:
         return [row[0] for row in self.query("SELECT id FROM ingested_events ORDER BY id")]
 
 
-def make_hasty(server: str) -> None:
-    """Takes a server's care for a crash of the machine away, which no test brings about: databases are made sooner."""
-    with closing(psycopg2.connect(server)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for name in ("fsync", "full_page_writes"):
-                cursor.execute(f"ALTER SYSTEM SET {name} = off")
-            cursor.execute("SELECT pg_reload_conf()")
-
-
 @contextmanager
 def new_database(server: str, name: str) -> Iterator[Database]:
     """Makes a database called `name` on a server and drops it at the end, whoever is still connected."""
     with closing(psycopg2.connect(server)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(f'CREATE DATABASE "{name}" STRATEGY file_copy')
+            cursor.execute(f'CREATE DATABASE "{name}"')
             try:
                 yield Database(make_dsn(server, dbname=name))
             finally:

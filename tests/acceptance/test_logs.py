@@ -118,7 +118,12 @@ def test_each_line_of_a_run_is_an_object_with_what_it_is_about(simulator: Start,
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d{3}Z", line["time"]) for line in lines)
     first, last = lines[0], lines[-1]
     assert first["source"] == api.url
-    assert first["settings"] == {"BATCH_SIZE": "500", "STOP_GRACE": "7.0", "LOG_FORMAT": "json"}
+    assert first["settings"] == {
+        "WORKER_CONCURRENCY": "1",
+        "BATCH_SIZE": "500",
+        "STOP_GRACE": "7.0",
+        "LOG_FORMAT": "json",
+    }
     assert (last["exit_code"], last["ending"]) == (0, "complete")
     faults = [line for line in lines if line["level"] == "warning"]
     assert [(line["attempt"], line["page"].split("/")[1]) for line in faults] == [(1, "2"), (1, "3")]
@@ -130,5 +135,5 @@ def test_the_first_and_the_last_line_of_a_run_say_which_and_what(simulator: Star
     ended = workplace.ingest("--batch-size", "10", API_BASE_URL=api.url)
     first, *_, last = ended.err.splitlines()
     where = re.escape(f"{api.url} into the PostgreSQL that you named; data directory {workplace.directory / 'data'}")
-    assert re.fullmatch(rf"\d\d:\d\d:\d\d run 2 begins: {where}; BATCH_SIZE=10", first)
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d run 2 begins: {where}; WORKER_CONCURRENCY=1, BATCH_SIZE=10", first)
     assert re.fullmatch(r"\d\d:\d\d:\d\d run 2 ends after \d+ s with exit code 0", last)
