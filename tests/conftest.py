@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from datasync_ingest.postgres.embedded import embedded_postgres
 from datasync_ingest.postgres.writers import WRITERS
@@ -18,6 +19,10 @@ from tests.harness import API_KEY, Database, Workplace, new_database
 from tests.servers import reachable_folder
 
 _NUMBERS = itertools.count(1)
+
+# How long an example takes is the machine's business.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

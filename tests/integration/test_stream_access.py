@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -103,8 +104,9 @@ def test_a_key_that_dies_in_mid_walk_costs_no_token(simulator: Start) -> None:
 
 
 def test_siblings_in_threads_share_one_refresh_of_a_token_that_dies(simulator: Start) -> None:
-    """It lives for 0.4 s and does not say so; a page takes 0.1 s."""
-    api = simulator(events=3_000, dashboard_needs="origin", token_life=0.4, feed_latency_ms=100, feed_rate=0)
+    """It does not say how long it lives; a page takes 0.1 s."""
+    life_s = 0.4
+    api = simulator(events=3_000, dashboard_needs="origin", token_life=life_s, feed_latency_ms=100, feed_rate=0)
     with closing(feed_fetcher(settings_for(api.url))) as first, closing(first.sibling()) as second:
         found: list[list[RawPage]] = []
         begin = threading.Barrier(2)
@@ -114,16 +116,19 @@ def test_siblings_in_threads_share_one_refresh_of_a_token_that_dies(simulator: S
             found.append(walked(fetcher, name))
 
         threads = [threading.Thread(target=walk, args=pair) for pair in ((first, "a"), (second, "b"))]
+        began = time.monotonic()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        took_s = time.monotonic() - began
         assert [[event["id"] for event in events_of(pages)] for pages in found] == [api.ids()] * 2
         assert first.activity.counts["requests"] >= 6
         assert second.activity.counts["requests"] >= 6
     counters = api.counters()
-    assert counters["requests"]["stream-access"] == 2
-    assert 1 <= counters["statuses"]["403"] <= 2, "each chain may have met the dead token once"
+    refreshes = counters["requests"]["stream-access"] - 1
+    assert 1 <= refreshes <= took_s / life_s, "one for each token that died"
+    assert 1 <= counters["statuses"]["403"] <= 2 * refreshes, "each chain may have met each dead token once"
 
 
 def test_a_token_is_renewed_before_its_end_and_none_is_refused(simulator: Start) -> None:

@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datasync_ingest.api import envelope
@@ -59,7 +59,6 @@ def raw_events(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
     return raws, b'{"data":[' + (blank + b"," + blank).join(raws) + blank + b'],"hasMore":false}' + blank
 
 
-@settings(deadline=None)
 @given(raw_events())
 def test_the_books_of_any_page_balance_and_keep_its_bytes(page: tuple[list[bytes], bytes]) -> None:
     raws, body = page
@@ -76,7 +75,6 @@ def test_the_books_of_any_page_balance_and_keep_its_bytes(page: tuple[list[bytes
     assert len({event.position for event in decoded.repaired}) == len(decoded.repaired)
 
 
-@settings(deadline=None)
 @given(raw_events())
 def test_every_row_of_any_page_is_found_again(page: tuple[list[bytes], bytes]) -> None:
     raws, body = page
@@ -88,7 +86,6 @@ def test_every_row_of_any_page_is_found_again(page: tuple[list[bytes], bytes]) -
         assert list(decode_page(b'{"data":[' + raw + b"]}").rows) == [row]
 
 
-@settings(deadline=None)
 @given(raw_events())
 def test_the_rows_of_any_page_are_what_postgresql_can_hold(page: tuple[list[bytes], bytes]) -> None:
     for row in decode_page(page[1]).rows:
@@ -105,7 +102,6 @@ def _refuse(constant: str) -> Any:
     raise AssertionError(f"{constant} is not JSON")
 
 
-@settings(deadline=None)
 @given(TEXTS | ODD_TEXTS)
 def test_both_decoders_agree_on_what_the_strict_one_takes(raw: bytes) -> None:
     rows = _clean_rows(b'{"data":[' + raw + b"]}")
@@ -120,7 +116,6 @@ def test_both_decoders_agree_on_what_the_strict_one_takes(raw: bytes) -> None:
         assert (found.row.properties, found.row.extra) == (row.properties, row.extra)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text("abc"), st.decimals(allow_nan=False, allow_infinity=False, places=30) | st.integers()))
 def test_no_number_is_rounded(numbers: dict[str, Decimal | int]) -> None:
     written = "{" + ", ".join(f'"{name}": {number:f}' for name, number in numbers.items()) + "}"
@@ -133,7 +128,6 @@ def test_no_number_is_rounded(numbers: dict[str, Decimal | int]) -> None:
         assert f'"x":{written},' in row.extra
 
 
-@settings(deadline=None)
 @given(st.binary())
 def test_no_bytes_make_the_tolerant_reader_raise(raw: bytes) -> None:
     for text in (

@@ -66,7 +66,7 @@ def test_the_first_100_pages_find_a_hidden_limit_of_120_a_minute(chains: int, bu
     assert (100 - burst) / 2 / (clock.now - began) >= 0.8
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rate=st.integers(10, 600),
     burst=st.integers(1, 30),

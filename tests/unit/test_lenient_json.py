@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datasync_ingest.lenient_json import CutOffError, MalformedError, depth, elements, members, string_end
@@ -25,7 +25,6 @@ def object_of(text: bytes) -> dict[str, Any]:
     return {json.loads(text[key]): json.loads(text[value]) for key, value in members(text)}
 
 
-@settings(deadline=None)
 @given(OBJECTS, INDENTS, st.booleans())
 def test_an_object_has_the_members_that_a_parser_finds(value: dict[str, Any], indent: int | None, ascii: bool) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=ascii).encode(errors="surrogatepass")
@@ -35,14 +34,12 @@ def test_an_object_has_the_members_that_a_parser_finds(value: dict[str, Any], in
         assert [json.loads(text[key].decode(errors="surrogatepass")) for key, _ in members(text)] == list(value)
 
 
-@settings(deadline=None)
 @given(st.lists(VALUES, max_size=4), INDENTS)
 def test_an_array_has_the_elements_that_a_parser_finds(value: list[Any], indent: int | None) -> None:
     text = json.dumps(value, indent=indent).encode()
     assert repr([json.loads(text[element]) for element in elements(text)]) == repr(value)
 
 
-@settings(deadline=None)
 @given(OBJECTS, INDENTS, st.data())
 def test_any_beginning_of_an_object_is_cut_off(value: dict[str, Any], indent: int | None, data: Any) -> None:
     text = json.dumps(value, indent=indent).encode()
@@ -58,7 +55,6 @@ def test_every_beginning_of_an_odd_page_is_cut_off() -> None:
             members(text[:length])
 
 
-@settings(deadline=None)
 @given(OBJECTS, st.binary(max_size=3), st.data())
 def test_what_is_no_json_is_told_and_nothing_else_happens(value: dict[str, Any], junk: bytes, data: Any) -> None:
     text = json.dumps(value).encode()
@@ -132,14 +128,12 @@ def test_a_text_that_ends_too_early_is_cut_off(text: bytes) -> None:
         members(text)
 
 
-@settings(deadline=None)
 @given(st.text('"\\a', max_size=20))
 def test_a_string_ends_where_a_parser_says(content: str) -> None:
     text = json.dumps(content).encode()
     assert string_end(text + b'"x"', 0) == len(text)
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_depth_counts_open_brackets(value: Any) -> None:
     def deepest(value: Any) -> int:

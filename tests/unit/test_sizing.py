@@ -158,7 +158,7 @@ def test_what_no_machine_can_speed_up_is_refused() -> None:
 NUMBERS = st.integers(1, 200)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(events=st.integers(10**4, 10**12), sources=st.sampled_from([1, 3, 100, 5000]), ingest=NUMBERS, servers=NUMBERS)
 def test_another_machine_never_makes_it_slower(events: int, sources: int, ingest: int, servers: int) -> None:
     one = run(Source(max(1, events // sources), latency_s=1.0, chains=16), sources, host=HOST)
@@ -168,7 +168,7 @@ def test_another_machine_never_makes_it_slower(events: int, sources: int, ingest
     assert placed(one, ingest, servers + 1).seconds() <= before
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     events=st.integers(10**5, 10**11),
     sources=st.sampled_from([1, 10, 1000]),

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -305,6 +305,4 @@ def test_a_run_that_has_only_the_spool_to_write_asks_for_what_is_new_as_well(eve
 
 
 TestIngest = pytest.mark.long(Ingest.TestCase)
-TestIngest.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestIngest.settings = settings(max_examples=100, stateful_step_count=40)
