@@ -17,6 +17,7 @@ from datasync_ingest.simulator.process import SimulatorProcess
 from tests.cluster import Cluster, Service
 from tests.harness import API_KEY, Database, Workplace, new_database
 from tests.servers import reachable_folder
+from tests.simulators import ForkedSimulator
 
 _NUMBERS = itertools.count(1)
 
@@ -92,7 +93,7 @@ def simulator() -> Iterator[Callable[..., SimulatorProcess]]:
         def start(**options: Any) -> SimulatorProcess:
             chosen = {"api_key": API_KEY, "rate_limit": 0, **options}
             words = {name.replace("_", "-"): value for name, value in chosen.items()}
-            return opened.enter_context(SimulatorProcess(words))
+            return opened.enter_context(ForkedSimulator(words))
 
         yield start
 

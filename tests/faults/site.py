@@ -20,11 +20,12 @@ import psutil
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
-from datasync_ingest.simulator.process import SimulatorError, SimulatorProcess
+from datasync_ingest.simulator.process import SimulatorError
 from tests.cluster import Cluster
 from tests.faults.proxy import Proxy
 from tests.faults.truth import Truth, first_difference
 from tests.harness import API_KEY, Workplace, alive, clean_environment, until
+from tests.simulators import ForkedSimulator
 
 SILENT_S = 0.1  # after the last fault was switched off, requests that had drawn one are through
 COME_BACK_TRIES = 20
@@ -35,7 +36,7 @@ class Api:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = {"api-key": API_KEY, "rate-limit": 0, **options}
-        self._process = SimulatorProcess(self._options)
+        self._process = ForkedSimulator(self._options)
         self._lock = threading.RLock()
         self._rules: dict[str, str] = {}
         self._damaged: set[tuple[str, bytes]] = set()
@@ -80,7 +81,7 @@ class Api:
     def _come_back(self) -> None:
         """Again for a while: an outgoing connection of another program may have the port."""
         for left in reversed(range(COME_BACK_TRIES)):
-            self._process = SimulatorProcess(self._options)
+            self._process = ForkedSimulator(self._options)
             try:
                 self._process.__enter__()
                 return
