@@ -63,6 +63,10 @@ class Books:
         found = self.database.query(f"SELECT sequence, position, reason, raw FROM {table}")
         return {(sequence, position): (reason, bytes(raw)) for sequence, position, reason, raw in found}
 
+    def forget(self) -> None:
+        """All events; of so few, DELETE is done sooner than TRUNCATE."""
+        self.database.query("DELETE FROM ingested_events; DELETE FROM rejected_events; DELETE FROM repaired_events")
+
 
 @pytest.fixture(params=WRITERS)
 def books(request: pytest.FixtureRequest, database: Database) -> Iterator[Books]:
@@ -106,7 +110,7 @@ def test_each_odd_event_alone_is_stored_as_the_table_says(books: Books) -> None:
         repaired = {} if stored.repaired is None else {place: (stored.repaired, odd.raw)}
         assert differing(books.set_aside("rejected_events"), rejected) == {}, name
         assert differing(books.set_aside("repaired_events"), repaired) == {}, name
-        books.database.query("TRUNCATE ingested_events, rejected_events, repaired_events")
+        books.forget()
 
 
 def test_all_odd_events_in_one_page_are_stored_as_the_table_says(books: Books) -> None:

@@ -305,4 +305,4 @@ def test_a_run_that_has_only_the_spool_to_write_asks_for_what_is_new_as_well(eve
 
 
 TestIngest = pytest.mark.long(Ingest.TestCase)
-TestIngest.settings = settings(max_examples=100, stateful_step_count=40)
+TestIngest.settings = settings(max_examples=60, stateful_step_count=40)
