@@ -16,8 +16,8 @@ from tests.isolation import without_user_settings
 
 TOP = Path(__file__).resolve().parent.parent
 PYTEST = ("pytest",)
-# Most of a test's time are waits: for a rate limit, a patience, a process to end. Six at once keep two cores busy.
-AT_ONCE = ("-n", "6", "--dist", "worksteal")
+# Most of a test's time are waits: for a rate limit, a patience, a process to end. Seven at once keep two cores busy.
+AT_ONCE = ("-n", "7", "--dist", "worksteal")
 INTERRUPTED = 130
 
 

@@ -59,6 +59,8 @@ def measure(
         small = [_run(bench, api, writer) for _ in range(_STARTS)]
     with bench.api(EVENTS) as api:
         large = [_run(bench, api, writer) for _ in range(bench.rounds)]
+    took = ", ".join(f"{one.result.launch_s + one.result.seconds:.2f} s" for one in large)
+    bench.say(f"{writer}: {EVENTS:,} events in {took}")
     costs = _costs(small, large)
     sent = _sent_bytes(bench, writer, rows)
     return Costs(**costs, **grown, page_bytes=len(page) / len(rows), row_bytes=sent / len(rows)), _each(
