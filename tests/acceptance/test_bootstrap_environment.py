@@ -34,6 +34,7 @@ def begun(checkout: Checkout) -> bool:
     return any((path / "pyvenv.cfg").exists() for path in checkout.environments()) and not checkout.complete()
 
 
+@pytest.mark.long
 def test_the_first_command_says_one_line_and_the_second_none(plain_checkout: Checkout) -> None:
     first = plain_checkout.run("--flag", "two words", "exit", "7")
     second = plain_checkout.run("exit", "0")
@@ -44,6 +45,7 @@ def test_the_first_command_says_one_line_and_the_second_none(plain_checkout: Che
     assert (plain_checkout.top / ".venv" / "bin" / "python").resolve() == Path(first.said["python"]).resolve()
 
 
+@pytest.mark.long
 def test_a_command_is_found_through_a_link_and_from_any_folder_and_imports_nothing_from_there(
     checkout: Checkout, tmp_path: Path
 ) -> None:
@@ -158,6 +160,7 @@ def test_an_environment_whose_python_is_gone_or_another_is_made_anew(checkout: C
     assert ran.err[0].startswith(SETTING_UP)
 
 
+@pytest.mark.long
 def test_a_moved_checkout_sets_itself_up_again_where_it_is(checkout: Checkout, tmp_path: Path) -> None:
     checkout.run()
     moved = Checkout(checkout.top.rename(tmp_path / "moved"))

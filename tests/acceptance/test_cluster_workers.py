@@ -164,6 +164,7 @@ def test_a_scheduler_that_is_away_is_waited_for_and_then_named(workplace: Workpl
     assert "error: No Dask scheduler has answered at tcp://127.0.0.1:9 for " in ended.err
 
 
+@pytest.mark.long
 def test_what_counts_is_the_schema_of_the_run_and_not_a_default_that_the_user_may_not_fill(
     workplace: Workplace, database: Database
 ) -> None:

@@ -77,7 +77,7 @@ def test_a_cursor_that_died_between_two_runs_is_renewed_at_the_cost_of_one_page(
         workplace.ingest(*BATCH, API_BASE_URL=api.url)
     else:
         assert api.counters()["pages_fetched_twice"] <= 1
-    require_exact(workplace, database, api)
+    require_exact(database, api)
 
 
 # what the API does | flags of the run | what the log says of the renewal
@@ -109,7 +109,7 @@ def test_a_cursor_that_cannot_be_renewed_costs_a_walk_from_the_start_and_no_even
     assert f"{FROM_THE_START}. {before} pages are fetched again" in ended.err
     assert RENEWED not in ended.err
     assert time.monotonic() - began < 40, "a dead cursor is not waited for"
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     assert before <= api.counters()["pages_fetched_twice"] <= before + 1
 
 
@@ -122,7 +122,7 @@ def test_a_run_whose_first_page_is_all_that_is_known_goes_on_after_it(
     ended = resumed_later(workplace, api)
     assert "once more, from the newest event, to go on after it" in ended.err
     assert RENEWED in ended.err
-    require_exact(workplace, database, api)
+    require_exact(database, api)
 
 
 @pytest.mark.parametrize("status", [400, 502])
@@ -138,7 +138,7 @@ def test_a_process_that_stood_still_for_longer_than_a_cursor_lives_goes_on(
     assert process.returncode == 0, err
     assert RENEWED in err
     assert FROM_THE_START not in err
-    require_exact(workplace, database, api)
+    require_exact(database, api)
 
 
 def test_cursors_that_live_for_two_seconds_are_renewed_after_three(
@@ -150,7 +150,7 @@ def test_cursors_that_live_for_two_seconds_are_renewed_after_three(
     ended = workplace.ingest(*BATCH, API_BASE_URL=api.url)
     assert RENEWED in ended.err
     assert FROM_THE_START not in ended.err
-    require_exact(workplace, database, api)
+    require_exact(database, api)
 
 
 @pytest.mark.parametrize("cache_life", [0, 30])

@@ -191,7 +191,7 @@ def test_an_ingest_goes_on_in_the_window_and_with_the_clock_that_it_left(
     assert api.counters()["statuses_429"] == 0
     assert api.counters()["most_requests_in_a_window"]["events"] <= 10
     assert _clock(workplace) == began
-    require_exact(workplace, database, api)
+    require_exact(database, api)
 
 
 def _clock(workplace: Workplace) -> float:

@@ -45,7 +45,7 @@ def test_a_body_that_is_far_too_large_costs_little_memory_and_no_event(
     assert "Complete." in out
     assert max(peaks) < MOST_MEMORY_MB
     assert ("asking for 500 events in the place of 1000" in err) == (fault != "long-string")
-    require_exact(workplace, database, api)
+    require_exact(database, api)
 
 
 def test_pages_larger_than_a_small_max_page_bytes_are_halved_until_they_fit(
@@ -54,7 +54,7 @@ def test_pages_larger_than_a_small_max_page_bytes_are_halved_until_they_fit(
     api = simulator(events=3_000)
     ended = workplace.ingest("--batch-size", "1000", "--max-page-bytes", "100kB", API_BASE_URL=api.url)
     assert "larger than MAX_PAGE_BYTES (100000); asking for 500 events in the place of 1000" in ended.err
-    require_exact(workplace, database, api)
+    require_exact(database, api)
 
 
 def test_one_event_larger_than_max_page_bytes_is_isolated_and_named_and_more_bytes_help(
@@ -80,7 +80,7 @@ def test_a_page_that_fails_three_times_in_a_row_is_asked_for_with_half_the_limit
     ended = workplace.ingest("--batch-size", "1000", API_BASE_URL=api.url)
     assert "asking for 500 events in the place of 1000" in ended.err
     assert "asking for 250" not in ended.err
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     assert api.counters()["pages"] == 7, "5 whole pages, and one in halves"
 
 
@@ -90,4 +90,4 @@ def test_a_page_that_does_not_say_whether_there_is_more_is_never_the_last(
     api = simulator(events=6_000, fault=["no-has-more@2", "no-has-more@6"])
     ended = workplace.ingest("--batch-size", "1000", API_BASE_URL=api.url)
     assert "no hasMore" in ended.err
-    require_exact(workplace, database, api)
+    require_exact(database, api)

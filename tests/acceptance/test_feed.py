@@ -33,7 +33,7 @@ def test_a_refused_run_says_how_to_go_on_and_goes_on_by_the_public_endpoint(
     looked = workplace.run("quick-test", "--yes", API_BASE_URL=api.url)
     assert looked.code == 0, "what a run with the feed has left is no hindrance"
     workplace.ingest(API_BASE_URL=api.url)
-    require_exact(workplace, database, api)
+    require_exact(database, api)
 
 
 def test_quick_test_asks_for_stream_access_where_the_feed_is_the_source(simulator: Start, workplace: Workplace) -> None:
@@ -64,7 +64,7 @@ def test_a_walk_that_the_public_endpoint_began_goes_on_by_the_feed_whose_token_i
     _, err = begun.communicate(timeout=30)
     assert begun.returncode == 143, err
     ended = workplace.ingest("--source", "feed", "--debug")
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     assert "SOURCE=feed" in ended.err
     assert "stream access for 5 min 00 s: the feed is /api/v1/events/" in ended.err
     token = hashlib.sha256(b"token 1 0").hexdigest()  # the simulator's first
@@ -101,7 +101,7 @@ def test_eight_chains_read_every_event_whatever_bounds_mean(
 ) -> None:
     api = feed_of(simulator, workplace, events=15_000, **differs)
     ended = workplace.ingest()
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     if differs.get("feed_until") == "ignored":
         assert "one chain of pages reads all of them" in ended.err
     else:
@@ -121,7 +121,7 @@ def test_a_run_of_eight_chains_that_was_killed_fetches_only_what_was_under_way_a
         workplace.ledger.unlink()
     committed = database.value("SELECT count(*) FROM ingested_pages")
     workplace.ingest()
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     in_queue = 2 * 2 + 2  # of two workers
     assert committed >= 20
     asked = api.counters()["requests"]["feed"]
@@ -142,5 +142,5 @@ def test_events_that_come_meanwhile_and_later_are_read_by_chains_as_well(
     api.options(grow_per_page=0)
     before = database.value("SELECT count(*) FROM ingested_pages")
     workplace.ingest()
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     assert database.value("SELECT count(*) FROM ingested_pages") - before <= 8 + 8, "what is old is not read again"

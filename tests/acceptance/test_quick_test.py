@@ -134,6 +134,7 @@ def test_plain_http_to_another_machine_is_a_warning(simulator: Start, workplace:
     assert "https://" in ended.out
 
 
+@pytest.mark.long
 def test_a_database_without_rights_is_told_from_one_with_them(
     simulator: Start, workplace: Workplace, database: Database
 ) -> None:

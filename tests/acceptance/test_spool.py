@@ -58,6 +58,7 @@ def begun(workplace: Workplace, api: SimulatorProcess, database: Database) -> No
 
 
 @pytest.mark.usefixtures("begun")
+@pytest.mark.long
 def test_fetching_goes_on_and_everything_is_written_when_the_database_is_back(
     workplace: Workplace, api: SimulatorProcess, database: Database
 ) -> None:
@@ -67,7 +68,7 @@ def test_fetching_goes_on_and_everything_is_written_when_the_database_is_back(
     assert process.returncode == 0, err
     assert "goes into the spool" in err
     assert "expired" not in err
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     counters = api.counters()
     assert counters["pages_fetched_twice"] == 0
     assert counters["statuses_429"] == 0
@@ -76,6 +77,7 @@ def test_fetching_goes_on_and_everything_is_written_when_the_database_is_back(
 
 @pytest.mark.usefixtures("begun")
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.long
 def test_what_is_spooled_is_written_by_the_next_run_without_a_request(
     signum: int, code: int, workplace: Workplace, api: SimulatorProcess, database: Database
 ) -> None:
@@ -90,11 +92,12 @@ def test_what_is_spooled_is_written_by_the_next_run_without_a_request(
     api.options(cursor_life=100)
     ended = workplace.ingest(*FLAGS, API_BASE_URL=api.url)
     assert f"{kept} pages are in the spool: they are written first" in ended.err
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     assert api.counters()["pages_fetched_twice"] <= (0 if signum == signal.SIGINT else AT_RISK)
 
 
 @pytest.mark.usefixtures("begun")
+@pytest.mark.long
 def test_a_full_spool_is_named_and_takes_a_page_now_and_then(
     workplace: Workplace, api: SimulatorProcess, database: Database
 ) -> None:
@@ -104,5 +107,5 @@ def test_a_full_spool_is_named_and_takes_a_page_now_and_then(
     _, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
     assert "the spool is full (SPOOL_LIMIT, 20.0 KiB): from here on one page every 1 s" in err
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     assert api.counters()["pages_fetched_twice"] == 0

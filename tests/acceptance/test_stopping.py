@@ -54,7 +54,7 @@ def test_killed_ten_times_at_random_it_loses_and_repeats_nothing(
         kill(process)
         require_gone(members)
     workplace.ingest(*flags, API_BASE_URL=api.url)
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     assert api.counters()["pages_fetched_twice"] <= 10 * AT_RISK
 
 
@@ -87,7 +87,7 @@ def test_a_signal_ends_the_run_in_order_and_the_next_run_goes_on(
     fetched_before = api.counters()["pages"]
     assert workplace.completed_pages() == fetched_before, "what was fetched was committed"
     workplace.ingest("--batch-size", "250", API_BASE_URL=api.url)
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     assert api.counters()["pages_fetched_twice"] == 0
 
 
@@ -123,7 +123,7 @@ def test_a_stop_is_seen_while_the_database_does_not_answer(
         assert time.monotonic() - began < 10, "PostgreSQL's lock_timeout is 60 s"
         assert workplace.completed_pages() == 20 or when == "at the start"
     workplace.ingest(*flags, API_BASE_URL=api.url)
-    require_exact(workplace, database, api)
+    require_exact(database, api)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_second_signal_ends_it_at_once_and_still_loses_nothing(
     assert process.returncode == 143
     require_gone(members)
     workplace.ingest("--batch-size", "250", API_BASE_URL=api.url)
-    require_exact(workplace, database, api)
+    require_exact(database, api)
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
@@ -175,7 +175,7 @@ def test_a_restart_inside_a_spent_window_meets_no_429(
     process.send_signal(signal.SIGKILL if how == "killed" else signal.SIGINT)
     process.communicate(timeout=20)
     workplace.ingest("--batch-size", "100", API_BASE_URL=api.url)
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     assert api.counters()["statuses_429"] == 0
 
 
@@ -202,7 +202,7 @@ def test_two_directories_on_one_database_are_kept_apart_and_take_turns(
     process.communicate(timeout=60)
     assert process.returncode == 0
     second.ingest("--batch-size", "1000", API_BASE_URL=api.url)
-    require_exact(second, database, api)
+    require_exact(database, api)
 
 
 def marked(workplace: Workplace, pages: int) -> bool:
@@ -236,7 +236,7 @@ def test_killed_workers_are_replaced_and_the_run_is_complete(
     assert err.count("was killed by SIGKILL") >= 5
     assert "Traceback" not in err
     require_gone(members)
-    require_exact(workplace, database, api)
+    require_exact(database, api)
     assert api.counters()["pages_fetched_twice"] == 0
 
 
@@ -264,7 +264,7 @@ def test_a_page_that_no_worker_survives_is_kept_and_tried_again_when_asked_for(
         "the page is kept: it is not asked for again, only what is new"
     )
     workplace.ingest("--batch-size", "250", "--retry-poisoned", API_BASE_URL=api.url)
-    require_exact(workplace, database, api)
+    require_exact(database, api)
 
 
 def test_an_embedded_server_that_dies_in_mid_run_is_started_again(simulator: Start) -> None:
