@@ -59,10 +59,31 @@ def kill_half_at_work(site: Site, chance: Random) -> None:
 
 
 def kill_each_at_work(site: Site, chance: Random) -> None:
-    """One after the other, each in the middle of a page; in between the run goes on."""
+    """One after the other, each in the middle of a page, which is written before the next one is struck: three deaths
+    over one page would take it out, as they should."""
     del chance
-    for _ in site.workers():
+    workers = len(site.workers())
+    for _ in range(workers):
         site.at_database(lambda cursor: _while_locked(cursor, lambda: _kill_at_work(cursor, 1, 1)))
+        site.at_database(lambda cursor: _wait_for_pages(cursor, workers))
+
+
+def _wait_for_pages(cursor: Cursor, more: int) -> None:
+    """Until so many more are written and none before them is missing: those that were at work are among them."""
+    before = _written(cursor)[0]
+
+    def are_written() -> bool:
+        count, last = _written(cursor)
+        return count >= before + more and count == last + 1
+
+    until(are_written, what=f"{more} more pages")
+
+
+def _written(cursor: Cursor) -> tuple[int, int]:
+    """How many pages, and the last one's sequence."""
+    cursor.execute("SELECT count(*), coalesce(max(sequence), -1) FROM ingested_pages")
+    ((count, last),) = cursor.fetchall()
+    return count, last
 
 
 def _while_locked(cursor: Cursor, action: Callable[[], None]) -> None:
