@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
+import re
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -35,6 +36,7 @@ _ANSWER_S = 10.0  # that a scheduler may take for an answer
 _LINK_S = 2.0  # for a dashboard to answer, without which the run begins as well
 _END_S = 2.0  # that the thread may take to end when all that it waits for is cancelled
 _DASKS = r"(distributed|dask|tornado)(\.|$)"
+_WHERE = re.compile(r"^in <[^>]*>: ")  # of Dask's own sentence: the object that could not connect
 _OF_WORKERS = ("add-worker", "remove-worker", "worker-status-change", "retire-workers")
 
 _log = logging.getLogger(__name__)
@@ -300,9 +302,10 @@ async def shows(link: str) -> bool:
 
 
 def _unreachable(address: str, error: Exception) -> SchedulerAwayError:
-    cause = str(error.__cause__ or error) or type(error).__name__
+    text = str(error.__cause__ or error) or type(error).__name__
+    cause = _WHERE.sub("", text.splitlines()[0]).rstrip(".")
     return SchedulerAwayError(
-        f"No Dask scheduler answers at {address}: {cause.splitlines()[0].rstrip('.')}.",
+        f"No Dask scheduler answers at {address}: {cause}.",
         hint="Start one with bin/scheduler, or mend --scheduler (DASK_SCHEDULER_ADDRESS), then run the same command"
         " again. A cluster with TLS needs tls:// in the address and Dask's settings for it.",
     )
