@@ -37,6 +37,7 @@ _LINK_S = 2.0  # for a dashboard to answer, without which the run begins as well
 _END_S = 2.0  # that the thread may take to end when all that it waits for is cancelled
 _DASKS = r"(distributed|dask|tornado)(\.|$)"
 _WHERE = re.compile(r"^in <[^>]*>: ")  # of Dask's own sentence: the object that could not connect
+_WITHOUT_BOKEH = b"dask needs bokeh"
 _OF_WORKERS = ("add-worker", "remove-worker", "worker-status-change", "retire-workers")
 
 _log = logging.getLogger(__name__)
@@ -293,12 +294,14 @@ def _staff(found: Mapping[str, Any]) -> Staff:
 
 
 async def shows(link: str) -> bool:
-    """Whether there is a page: a scheduler without Bokeh names an address, too."""
+    """Whether there is a dashboard: a scheduler without Bokeh names an address, too, and serves a page that says so."""
     try:
-        await AsyncHTTPClient().fetch(link, request_timeout=_LINK_S, connect_timeout=_LINK_S, validate_cert=False)
+        page = await AsyncHTTPClient().fetch(
+            link, request_timeout=_LINK_S, connect_timeout=_LINK_S, validate_cert=False
+        )
     except Exception:  # whatever it is, nobody should be sent there
         return False
-    return True
+    return _WITHOUT_BOKEH not in page.body.lower()
 
 
 def _unreachable(address: str, error: Exception) -> SchedulerAwayError:
