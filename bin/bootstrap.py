@@ -18,8 +18,8 @@ from interpreters import SetUpError, require_new_python, require_platform
 TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 CONFIGURATION = 2  # exit code, as in datasync_ingest/errors.py, which can't be imported before there is a Python for it
 
-# Of the scheduler, where nobody has set them: a look every second whether its event loop is late, as in
-# datasync_ingest/cluster/defaults.py, and how long a worker that says nothing may be one.
+# Dask's settings for the scheduler, where nobody has set them: how often its event loop looks whether it is late (as in
+# datasync_ingest/cluster/defaults.py), and after how long without a word a worker counts as lost.
 SCHEDULERS = {"DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s", "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "60s"}
 
 DISK_ADVICE = {

@@ -27,11 +27,12 @@ from ..errors import (
 from ..messages import Failure, PageId, Poisoned, RawPage, Receipt, Started, Unstaffed, WorkerMessage
 from ..stopping import Wake
 from ..worker import WorkerOptions, failure
+from .dask_words import Away, Ended, Left, Lost, Said, Staff, Word
 from .deaths import POISONED_AT, Deaths
 from .listening import ListeningClock
 
 try:
-    from .dask_cluster import Away, Cluster, Ended, Left, Lost, Said, Staff, Word
+    from .dask_cluster import Cluster
     from .dask_worker import Terms, call_for
 except ImportError as error:
     raise ConfigurationError(

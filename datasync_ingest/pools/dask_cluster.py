@@ -26,8 +26,8 @@ from distributed import Client
 from tornado.httpclient import AsyncHTTPClient
 
 from ..errors import SchedulerAwayError
-from ..messages import WorkerMessage
 from .dask_delivery import Delivery
+from .dask_words import Away, Ended, Left, Lost, Said, Staff, Word
 from .dask_worker import RESOURCE, Call, clear, desk_of
 
 _LOOK_S = 0.25  # between two looks at the connection, of which nobody tells that it was lost
@@ -41,61 +41,6 @@ _WITHOUT_BOKEH = b"dask needs bokeh"
 _OF_WORKERS = ("add-worker", "remove-worker", "worker-status-change", "retire-workers")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A worker's word about an attempt at a page."""
-
-    attempt: int
-    worker: str
-    message: WorkerMessage
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """An attempt is over: `finished`, or with the error that it raised, or without one, because it was lost.
-
-    `worker` is whose it was to be.
-    """
-
-    attempt: int
-    finished: bool
-    error: BaseException | None = None
-    worker: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A worker is gone; `expected`: it had said so before, or was told to."""
-
-    worker: str
-    expected: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Staff:
-    """The addresses of the workers that take pages, and how many others the cluster has."""
-
-    workers: frozenset[str]
-    others: int
-
-
-@dataclass(frozen=True, slots=True)
-class Away:
-    """The scheduler does not answer (for now), or answers again."""
-
-    is_away: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The scheduler is gone for good, and why."""
-
-    why: str
-
-
-Word = Said | Ended | Left | Staff | Away | Lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -221,6 +222,15 @@ def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A scheduler without workers."""
     with Cluster(tmp_path) as made:
         yield made
+
+
+def test_a_page_that_says_what_a_dashboard_needs_is_none(own_cluster: Cluster) -> None:
+    """The scheduler is asked for one, and has no Bokeh: it answers 200."""
+    own_cluster.kill_scheduler()
+    own_cluster.start_scheduler("--dashboard")
+    link = f"http://127.0.0.1:{own_cluster.identity()['services']['dashboard']}/status"
+    assert b"bokeh" in urlopen(link).read()
+    assert not asyncio.run(shows(link))
 
 
 def test_without_a_worker_the_run_waits_and_says_how_to_start_one(
