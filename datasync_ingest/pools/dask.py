@@ -182,7 +182,8 @@ class DaskPool:
         elif self._under_way.get(word.attempt) != page:
             return
         elif isinstance(message, Failure):
-            self._done(page, message)
+            if self._at_work.get(page) == word.worker:  # one that has left fails because it leaves
+                self._done(page, message)
         else:
             if isinstance(message, Started):
                 self._at_work[page] = word.worker

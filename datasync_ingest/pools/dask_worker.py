@@ -219,6 +219,8 @@ class Desk(WorkerPlugin):  # type: ignore[misc]  # which mypy does not read
     def _report(self, message: WorkerMessage) -> None:
         self._heard_at = self._clock.now
         if isinstance(message, Failure):
+            if self._is_abandoned:  # by then it fails for lack of a connection, or as an AbandonedError
+                return
             message = self._without_secrets(message)
         said = {"attempt": self._attempt, "worker": self._dask.address, "message": pickle.dumps(message)}
         self._dask.log_event(self._terms.desk, said)

@@ -20,6 +20,7 @@ from datasync_ingest.messages import Failure, Poisoned, Receipt, Unstaffed, Wait
 from datasync_ingest.pools import dask, dask_delivery, dask_worker
 from datasync_ingest.pools.dask import DaskPool
 from datasync_ingest.pools.dask_cluster import shows
+from datasync_ingest.pools.dask_words import Said
 from datasync_ingest.settings import Secret
 from datasync_ingest.worker import WorkerOptions
 from tests.cluster import Cluster
@@ -107,6 +108,18 @@ def test_a_page_that_no_worker_survives_is_tried_alone_and_taken_out(start: Star
     assert (poisoned.page, poisoned.deaths) == (page_id(0), 3)
     assert "was lost at work on page" in poisoned.how
     assert heard.pool.pages == 0
+
+
+def test_a_worker_that_has_left_fails_nobodys_page(start: Start, database: Database) -> None:
+    heard = start()
+    with held_up(database, 0):
+        put(heard, 0)
+        worker_at(heard, 0)
+        message = Failure(page_id(0), 0, "InterfaceError", "connection already closed", "", "")
+        heard.pool._hear(Said(1, "tcp://127.0.0.1:1", message))  # type: ignore[attr-defined]
+        assert heard.listen() == []
+    heard.until_receipts(1)
+    require_exact(heard, database, 1)
 
 
 def test_a_run_that_waits_for_the_database_says_so(start: Start, database: Database, options: WorkerOptions) -> None:
