@@ -10,8 +10,10 @@ from contextlib import closing, contextmanager
 
 import psycopg2
 import pytest
+from psycopg2.extensions import make_dsn
 
 from datasync_ingest.postgres import ids as ids_module
+from datasync_ingest.postgres.connection import connect
 from datasync_ingest.postgres.ids import ids
 from datasync_ingest.postgres.source import SourceDatabase
 from datasync_ingest.settings import PUBLIC
@@ -30,6 +32,10 @@ def conninfo(database: Database) -> str:
     )
     database.query("INSERT INTO ingested_events (id) SELECT unnest(%s)", ODD)
     return database.conninfo
+
+
+def expected_ids() -> list[bytes]:
+    return sorted(line.encode() for line in [*ODD, *(f"id-{number:06}" for number in range(1, 1000))])
 
 
 def blocks(conninfo: str) -> closing[Generator[bytes, None, None]]:
@@ -66,8 +72,36 @@ def test_every_id_goes_by_once_sorted_and_as_it_was_spelled(
     with blocks(conninfo) as found:
         taken = list(found)
     assert all(block.endswith(b"\n") for block in taken)
-    expected = sorted(line.encode() for line in [*ODD, *(f"id-{number:06}" for number in range(1, 1000))])
-    assert b"".join(taken).splitlines() == expected
+    assert b"".join(taken).splitlines() == expected_ids()
+
+
+def test_two_connections_read_what_one_moment_holds(
+    conninfo: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids_module, "_IDS_IN_A_BLOCK", 1)
+    with blocks(conninfo) as found:
+        first = next(found)
+        until(lambda: len(reading()) == 2, what="the second connection's thread")
+        database.query("DELETE FROM ingested_events WHERE id > 'id-000500'")
+        database.query("INSERT INTO ingested_events (id) SELECT 'id-000900.' || n FROM generate_series(1, 99) n")
+        lines = (first + b"".join(found)).splitlines()
+    assert lines == expected_ids()
+
+
+@pytest.mark.parametrize("refused", ["connection", "snapshot", "export"])
+def test_one_connection_reads_alone_where_no_second_can(
+    refused: str, conninfo: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids_module, "_IDS_IN_A_BLOCK", 1)
+    if refused == "connection":
+        nowhere = make_dsn(conninfo, host="127.0.0.1", port=1)
+        monkeypatch.setattr(ids_module, "connect", lambda _, **options: connect(nowhere, **options))
+    elif refused == "snapshot":
+        monkeypatch.setattr(ids_module, "_OF_THE_SNAPSHOT", "SELECT 1; SET TRANSACTION SNAPSHOT %s")
+    else:
+        monkeypatch.setattr(ids_module, "_SNAPSHOT", "SELECT a_function_that_is_not_there()")
+    with blocks(conninfo) as found:
+        assert b"".join(found).splitlines() == expected_ids()
 
 
 def test_a_signal_ends_the_wait_for_a_database_that_does_not_answer(conninfo: str, database: Database) -> None:
