@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 CASES = {
     "speed": Case(speed.measure, speed.text, "an API without limits: floors, program, stages; 2 minutes"),
-    "limit": Case(limit.measure, limit.text, "10 requests per 5 s, with 0 and 200 ms of latency; 1 minute"),
+    "limit": Case(limit.measure, limit.text, "10 requests per 5 s, small and whole pages; 1 minute"),
     "feed": Case(feed.measure, feed.text, "the feed, 1.5 s a page, 1 to 16 chains; 5 minutes"),
     "export": Case(export.measure, export.text, "bin/export-ids of 3,000,000 ids beside psql's \\copy; 1 minute"),
     "cluster": Case(cluster.measure, cluster.text, "CPU over processes and over Dask; 5 minutes", by_default=False),
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--events", type=_number, default=300_000, help="speed, namespaces: events (default: 300000)")
     parser.add_argument("--rounds", type=_number, default=3, help="speed, cluster, sizing: rounds (default: 3)")
     parser.add_argument("--workers", type=_number, default=2, help="connections and processes (default: 2)")
-    parser.add_argument("--chain-pages", type=_number, default=20, help="feed: pages for each chain (default: 20)")
+    parser.add_argument("--chain-pages", type=_number, help="feed: pages for each chain (default: 10 to 40)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument("--profile", metavar="FILE", help="speed: leave a flame graph (SVG) of one more run, by py-spy")
     return parser

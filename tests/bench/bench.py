@@ -25,7 +25,7 @@ class Bench:
     events: int
     rounds: int
     workers: int
-    chain_pages: int
+    chain_pages: int | None = None
     profile: Path | None = None
     _numbers: Iterator[int] = field(default_factory=count)
 

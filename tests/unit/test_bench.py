@@ -25,14 +25,18 @@ FOUND = {
     "workers": 2,
     "cores": 2,
     "limit": {
-        "0 ms": {
-            "seconds": 25.2,
-            "first_to_last_request_s": 25.1,
-            "shortest_s": 25.0,
-            "ratio": 1.008,
-            "answers_429": 0,
-            "requests": 60,
-        }
+        "small pages": [
+            {
+                "latency_ms": 0,
+                "page_events": 100,
+                "seconds": 25.2,
+                "first_to_last_request_s": 25.1,
+                "shortest_s": 25.0,
+                "ratio": 1.008,
+                "answers_429": 0,
+                "requests": 60,
+            }
+        ]
     },
     "export": {"ids": 3_000_000, "rounds": 5, "export_s": 1.1, "psql_s": 1.0, "ratio": 1.1},
 }
