@@ -97,19 +97,23 @@ class Delivery:
         return min(sorted(self._workers - self._unfit), key=lambda worker: load[worker], default=None)
 
     async def _carry(self, parcel: _Parcel, *, straight: bool) -> None:
+        future: DaskFuture | None = None
         error: BaseException | None = None
         try:
-            parcel.future = self._task(parcel, is_there=straight and await self._deliver(parcel))
-            async for _ in as_completed([parcel.future], loop=self._client.loop):
+            is_there = straight and await self._deliver(parcel)
+            if parcel.task is not asyncio.current_task():
+                return  # given up: before Python 3.12, `wait_for` can swallow that
+            future = parcel.future = self._task(parcel, is_there=is_there)
+            async for _ in as_completed([future], loop=self._client.loop):
                 pass
-            if parcel.future.status == "error":
-                error = await parcel.future.exception()
+            if future.status == "error":
+                error = await future.exception()
         except Exception as lost:
             _log.debug("attempt %d was lost", parcel.attempt, exc_info=True)
-            error = None if parcel.future is not None else lost
-        finished = parcel.future is not None and parcel.future.status == "finished"
-        if parcel.future is not None:
-            parcel.future.release()
+            error = None if future is not None else lost
+        finished = future is not None and future.status == "finished"
+        if future is not None:
+            future.release()
         if isinstance(error, BodyElsewhereError) and straight:
             self._begin(parcel, straight=False)
             return
@@ -149,5 +153,6 @@ class Delivery:
 def _give_up(parcel: _Parcel) -> None:
     if parcel.task is not None:
         parcel.task.cancel()
+        parcel.task = None
     if parcel.future is not None:
         parcel.future.release()
