@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,9 @@ from datasync_ingest.postgres.embedded import embedded_postgres
 from datasync_ingest.postgres.writers import WRITERS
 from datasync_ingest.simulator.process import SimulatorProcess
 from tests.cluster import Cluster, Service
-from tests.harness import API_KEY, Database, Workplace, new_database
+from tests.harness import API_KEY, Database, Databases, Workplace
 from tests.servers import reachable_folder
 from tests.simulators import ForkedSimulator
-
-_NUMBERS = itertools.count(1)
 
 # How long an example takes is the machine's business.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -59,10 +57,16 @@ def server() -> Iterator[str]:
         yield conninfo
 
 
+@pytest.fixture(scope="session")
+def databases(server: str) -> Iterator[Databases]:
+    with closing(Databases(server)) as made:
+        yield made
+
+
 @pytest.fixture
-def database(server: str) -> Iterator[Database]:
+def database(databases: Databases) -> Iterator[Database]:
     """An empty database."""
-    with new_database(server, f"test_{next(_NUMBERS)}") as made:
+    with databases.empty() as made:
         yield made
 
 
