@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import conversions
 from .errors import ConfigurationError
+from .secret import Secret
 
 # The libpq variables that name a database, https://www.postgresql.org/docs/current/libpq-envars.html;
 # each of the first three says by itself that the user has one.
@@ -28,19 +28,6 @@ _LIBPQ = {
 }
 API_SECRETS = ("TARGET_API_KEY", "TARGET_API_KEY_FILE", "TARGET_STREAM_TOKEN")
 _LIBPQ_NAMES_A_DATABASE = ("PGHOST", "PGSERVICE", "PGDATABASE")
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A value that never prints: not in a message, a traceback, a log or a `repr`."""
-
-    _value: str = field(repr=False)
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __str__(self) -> str:
-        return "***"
 
 
 def api_key(environment: Mapping[str, str], directory: Path) -> Secret | None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .ledger import Ledger
-from .settings import Secret
+from .secret import Secret
 
 KEY_LIFE_S = 3 * 3600.0
 KEY_FACT = "key_first_used"

@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import __version__, conversions, credentials, units
-from .credentials import Secret as Secret
 from .errors import ConfigurationError
 from .messages import EVENTS, FEED
+from .secret import Secret as Secret
 
 PUBLIC = "public"  # the schema that PostgreSQL makes with every database
 

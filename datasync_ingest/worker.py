@@ -14,7 +14,7 @@ from .messages import Failure, RawPage, Receipt, Started, Waiting, WorkerMessage
 from .patience import signs_of_life
 from .postgres.pages import PageStore, Written
 from .postgres.writers import WRITERS
-from .settings import Secret
+from .secret import Secret
 
 _MESSAGE_BYTES = 1_000  # of an exception's text
 _TRACEBACK_BYTES = 2_000  # its end, where the cause stands

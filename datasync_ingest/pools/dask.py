@@ -15,7 +15,6 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from time import monotonic
 
-from ..credentials import Secret
 from ..errors import (
     ConfigurationError,
     IngestError,
@@ -25,6 +24,7 @@ from ..errors import (
     WorkerRefusedError,
 )
 from ..messages import Failure, PageId, Poisoned, RawPage, Receipt, Started, Unstaffed, WorkerMessage
+from ..secret import Secret
 from ..stopping import Wake
 from ..worker import WorkerOptions, failure
 from .dask_words import Away, Ended, Left, Lost, Said, Staff, Word

@@ -12,7 +12,7 @@ from ..errors import IngestError
 from ..key_clock import KeyEnd, key_end
 from ..ledger.standing import LastRun, Standing
 from ..postgres.contents import Contents, Group
-from ..settings import Secret
+from ..secret import Secret
 
 LATELY_S = 60.0  # as long as a window of the rate limit
 ACTIVE, STARTING, ENDED, KILLED = "active", "starting", "ended", "killed"
