@@ -66,8 +66,15 @@ def _outcomes(environment: Mapping[str, str]) -> list[Outcome]:
         _outcome("ruff format", ("ruff", "format", "--check", "--quiet", *sources), environment),
     ]
     with _beside("mypy", ("mypy",), environment) as types:
+        _compile_tests(environment)
         tests = _outcome("pytest", (*PYTEST, *AT_ONCE), environment)
         return [*outcomes, types(), tests]
+
+
+def _compile_tests(environment: Mapping[str, str]) -> None:
+    """So that it is not done by each of pytest's workers, at the same time; what is wrong is said by the tests' run."""
+    words = _command((*PYTEST, "--collect-only", "-qq"))
+    subprocess.run(words, env=environment, capture_output=True, check=False)
 
 
 def scripts() -> list[str]:

@@ -80,7 +80,7 @@ DATABASE = [
 ]
 DISKS = [
     Row(DISK_FULL, endings=frozenset({2}), twice=AT_RISK, disk_mb=2),
-    Row(DISK_FULL, endings=frozenset({2}), twice=AT_RISK, disk_mb=300, embedded=True),
+    Row(DISK_FULL, {"latency-ms": 200}, frozenset({2}), AT_RISK, embedded=True, disk_mb=300),
 ]
 # Whole pages that are no use: asked for again each time, for as long as the API has the fault.
 TWICE = {"repeat-cursor": 50}
