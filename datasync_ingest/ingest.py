@@ -24,11 +24,11 @@ from .key_clock import KEY_FACT, KeyClock
 from .ledger import Ledger, RunEnding
 from .log_lines import about
 from .memory import keep_freed_memory
-from .messages import FEED
+from .messages import FEED, WorkerOptions
 from .meter import Meter
 from .observing import Observer, Observers
 from .plan import Rewalk
-from .pools import DEFAULT_POOL, POOLS, PoolOptions
+from .pools import Pool
 from .postgres.database import Database, database
 from .postgres.source import Holdings, SourceDatabase
 from .postgres.writers import DEFAULT_WRITER
@@ -39,7 +39,6 @@ from .stopping import StopRequest, Wake, stop_on_signals
 from .summary import Summary
 from .units import show_seconds
 from .walking import Walking
-from .worker import WorkerOptions
 
 START_PATIENCE_S = 30.0  # for a database that is just being started; later DB_PATIENCE holds
 
@@ -56,12 +55,15 @@ class Intent:
     retry_rejected: bool = False
     renew_cursors: bool = True
     rewalk: Rewalk = Rewalk.IF_SHORT
-    pool: str = DEFAULT_POOL
     writer: str = DEFAULT_WRITER
 
 
-def run(settings: Settings, intent: Intent, display: Display, observers: Sequence[Observer] = ()) -> Summary:
+def run(
+    settings: Settings, intent: Intent, pool: Pool, display: Display, observers: Sequence[Observer] = ()
+) -> Summary:
     """Copies every event that the API has and the database has not, walk after walk, until nothing is left to walk.
+
+    `pool`: one that has not been started; it is started here, and stopped.
 
     The summary's balance says whether the books are complete. Raises an IngestError for every other ending; what was
     committed by then stays, and is not fetched again.
@@ -88,9 +90,6 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
         activities = Activities(*(one.activity for one in fetchers))
         total = ledger.fact("total")
         meter = Meter(holdings, activities, fetcher.pacer, key_clock, cursors=cursors, total=total)
-        options = WorkerOptions(served.conninfo, intent.writer, settings.db_patience, settings.schema)
-        place = PoolOptions(settings.worker_concurrency, settings.scheduler, ledger.fact("database_id"))
-        pool = POOLS[intent.pool](options, place)
         copier = Copier(
             settings,
             fetcher=fetcher,
@@ -107,7 +106,9 @@ def run(settings: Settings, intent: Intent, display: Display, observers: Sequenc
             observer=observer,
         )
         enter(closing(copier))
-        pool.start()  # before the key's clock starts: there may be no cluster
+        conninfo, database_id = served.conninfo, ledger.fact("database_id")
+        options = WorkerOptions(conninfo, intent.writer, settings.db_patience, settings.schema, database_id)
+        pool.start(options)  # before the key's clock starts: there may be no cluster
         stop.defer()
         key_clock.first_call()
         if intent.retry_poisoned:

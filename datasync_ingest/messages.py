@@ -11,6 +11,8 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from .secret import Secret
+
 K = TypeVar("K", bound="KnownPage")
 
 # The endpoints of the API that serve pages of all events. Each has cursors of its own.
@@ -211,6 +213,21 @@ class RequestEnded:
     cached: bool = False
     request_id: str | None = None
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """All that a worker needs to know; crosses to its process once, by pickling, never by argv or environment.
+
+    `database_id`: of the schema that the pages go to, for workers that find their way to it themselves.
+    """
+
+    conninfo: Secret
+    writer: str
+    db_patience_s: float
+    schema: str
+    database_id: str = ""
+    sign_of_life_s: float = 15.0  # as often as the growing wait for a database that is away says something
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,29 +6,16 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from .errors import IngestError
 from .events import DecodedPage, decode_page
-from .messages import Failure, RawPage, Receipt, Started, Waiting, WorkerMessage
+from .messages import Failure, RawPage, Receipt, Started, Waiting, WorkerMessage, WorkerOptions
 from .patience import signs_of_life
 from .postgres.pages import PageStore, Written
 from .postgres.writers import WRITERS
-from .secret import Secret
 
 _MESSAGE_BYTES = 1_000  # of an exception's text
 _TRACEBACK_BYTES = 2_000  # its end, where the cause stands
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """All that a worker needs to know; crosses to its process once, by pickling, never by argv or environment."""
-
-    conninfo: Secret
-    writer: str
-    db_patience_s: float
-    schema: str
-    sign_of_life_s: float = 15.0  # as often as the growing wait for a database that is away says something
 
 
 class Worker:

@@ -12,12 +12,11 @@ from contextlib import closing, contextmanager
 
 import psycopg2
 
-from datasync_ingest.messages import PageId, RawPage, Receipt, Started, WorkerMessage
+from datasync_ingest.messages import PageId, RawPage, Receipt, Started, WorkerMessage, WorkerOptions
 from datasync_ingest.pools import Pool
 from datasync_ingest.postgres.source import SourceDatabase
 from datasync_ingest.postgres.writers import DEFAULT_WRITER
 from datasync_ingest.settings import PUBLIC, Secret
-from datasync_ingest.worker import WorkerOptions
 from tests.harness import Database, until
 
 WALK = str(uuid.UUID(int=9))
@@ -45,7 +44,8 @@ def worker_options(database: Database, **changes: float) -> WorkerOptions:
     with SourceDatabase(database.conninfo, schema=PUBLIC, patience_s=5, waiting=print) as source:
         source.prepare("http://api")
     patience_s = changes.pop("db_patience_s", 30.0)
-    return WorkerOptions(Secret(database.conninfo), DEFAULT_WRITER, db_patience_s=patience_s, schema=PUBLIC, **changes)
+    database_id = str(database.value("SELECT database_id FROM ingest_source"))
+    return WorkerOptions(Secret(database.conninfo), DEFAULT_WRITER, patience_s, PUBLIC, database_id, **changes)
 
 
 def receipts(messages: list[WorkerMessage]) -> list[Receipt]:

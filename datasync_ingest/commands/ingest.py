@@ -6,11 +6,8 @@ import argparse
 from contextlib import ExitStack
 
 from ..errors import ConfigurationError
-from ..ingest import Intent, run
-from ..monitoring import monitoring
 from ..output import Output
-from ..plan import Rewalk
-from ..pools import DEFAULT_POOL, POOLS
+from ..pools import DEFAULT_POOL, POOLS, PoolOptions
 from ..postgres.writers import DEFAULT_WRITER, WRITERS
 from ..progress import STYLES, Display
 from ..settings import Settings
@@ -24,15 +21,15 @@ def _flags(parser: argparse.ArgumentParser) -> None:
         "--rewalk",
         dest="rewalk",
         action="store_const",
-        const=Rewalk.ALWAYS,
-        default=Rewalk.IF_SHORT,
+        const="ALWAYS",
+        default="IF_SHORT",
         help="walk everything once more, even if nothing is missing",
     )
     parser.add_argument(
         "--no-rewalk",
         dest="rewalk",
         action="store_const",
-        const=Rewalk.NEVER,
+        const="NEVER",
         help="do not walk everything once more, even if events are missing",
     )
     parser.add_argument("--retry-poisoned", action="store_true", help="try pages again that no worker survived")
@@ -64,6 +61,14 @@ def _flags(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Output) -> int:
     _require_pool(options, chosen)
     with ExitStack() as opened:
+        pool = POOLS[options.pool](PoolOptions(chosen.worker_concurrency, chosen.scheduler))
+        opened.callback(pool.stop, 0)
+        pool.prepare()
+        # What follows takes as long to load as the workers, and is loaded beside them.
+        from ..ingest import Intent, run
+        from ..monitoring import monitoring
+        from ..plan import Rewalk
+
         observers = opened.enter_context(monitoring(chosen))
         if options.demo:
             from ..demo import demo_api
@@ -75,11 +80,10 @@ def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Out
             retry_poisoned=options.retry_poisoned,
             retry_rejected=options.retry_rejected,
             renew_cursors=options.renew_cursors,
-            rewalk=options.rewalk,
-            pool=options.pool,
+            rewalk=Rewalk[options.rewalk],
             writer=options.writer,
         )
-        summary = run(chosen, intent, shown, observers)
+        summary = run(chosen, intent, pool, shown, observers)
         shown.close()
         out.result(summary.text(), summary.as_json())
         summary.balance.require_complete()

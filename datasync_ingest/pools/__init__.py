@@ -9,12 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..messages import RawPage, WorkerMessage
-from ..worker import WorkerOptions
+from ..messages import RawPage, WorkerMessage, WorkerOptions
 
 
 class Pool(Protocol):
-    """The four verbs. All of them are called by the main thread of the main process alone."""
+    """The five verbs. All of them are called by the main thread of the main process alone."""
 
     @property
     def room(self) -> int:
@@ -32,7 +31,13 @@ class Pool(Protocol):
     def pids(self) -> tuple[int, ...]:
         """Their process ids, where they are processes of this machine; a pool without processes has this one's."""
 
-    def start(self) -> None:
+    def prepare(self) -> None:
+        """Begins what takes time and needs to know nothing of the run, and does not wait for it; may be left out.
+
+        Raises WorkerDiedError.
+        """
+
+    def start(self, options: WorkerOptions) -> None:
         """Starts the workers, or finds them. Once. Raises WorkerDiedError, ClusterError."""
 
     def put(self, page: RawPage) -> None:
@@ -55,38 +60,35 @@ class Pool(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """What a pool may need beside what its workers do; each takes what concerns it.
+    """What a pool may need to know of its place; each takes what concerns it.
 
-    `workers`: how many to start. `scheduler`: where a cluster's is. `database_id`: of the schema that the pages go to,
-    for workers that find their way to it themselves.
+    `workers`: how many to start. `scheduler`: where a cluster's is.
     """
 
     workers: int
     scheduler: str | None = None
-    database_id: str = ""
 
 
-def _processes(options: WorkerOptions, place: PoolOptions) -> Pool:
+def _processes(place: PoolOptions) -> Pool:
     from .processes import ProcessPool
 
-    return ProcessPool(options, place.workers)
+    return ProcessPool(place.workers)
 
 
-def _inline(options: WorkerOptions, place: PoolOptions) -> Pool:
+def _inline(place: PoolOptions) -> Pool:
     from .inline import InlinePool
 
     del place
-    return InlinePool(options)
+    return InlinePool()
 
 
-def _dask(options: WorkerOptions, place: PoolOptions) -> Pool:
-    from .dask import PATIENCE_S, DaskPool  # what it needs is an extra, and takes 0.5 s to load
+def _dask(place: PoolOptions) -> Pool:
+    from .dask import DaskPool  # what it needs is an extra, and takes 0.5 s to load
 
-    patience_s = min(PATIENCE_S, options.db_patience_s)
-    return DaskPool(options, scheduler=place.scheduler or "", database_id=place.database_id, patience_s=patience_s)
+    return DaskPool(place.scheduler or "")
 
 
-MakePool = Callable[[WorkerOptions, PoolOptions], Pool]
+MakePool = Callable[[PoolOptions], Pool]
 
 POOLS: dict[str, MakePool] = {"processes": _processes, "inline": _inline, "dask": _dask}
 DEFAULT_POOL = "processes"

@@ -18,9 +18,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import Queue
 
-from ..messages import STOP, PageId, RawPage, Stop, WorkerMessage
+from ..messages import STOP, PageId, RawPage, Stop, WorkerMessage, WorkerOptions
 from ..stopping import SIGNALS
-from ..worker import WorkerOptions
 from .serving import serve
 
 # Of the queue's pipe, where the system lets it be changed (Linux): a page of 1.7 MB goes through in 7 pieces and not in
@@ -36,11 +35,13 @@ _CONTEXT = multiprocessing.get_context("spawn")
 class Member:
     """A worker as the parent sees it; `page` is the one that it announced last and has not ended.
 
-    `heard_at`: when it said something last, or was born, on the clock of whoever made it.
+    `orders`: takes its options, once. `heard_at`: when it said something last, or was born, on the clock of whoever
+    made it.
     """
 
     process: SpawnProcess
     pipe: Connection
+    orders: Connection
     heard_at: float
     page: PageId | None = None
 
@@ -67,11 +68,10 @@ def page_queue(capacity: int) -> Queue[RawPage | Stop]:
 
 
 class Crew:
-    """Has no members until `hire`, and none after `close`."""
+    """Has no members until `hire`, which load until `instruct` puts them to work, and none after `close`."""
 
-    def __init__(self, options: WorkerOptions, capacity: int) -> None:
+    def __init__(self, capacity: int) -> None:
         """`capacity`: how many items its queue holds beside the pages in its members' hands."""
-        self._options = options
         self._queue = page_queue(capacity)
         self.members: list[Member] = []
 
@@ -80,6 +80,12 @@ class Crew:
         with _signals_held():
             for number in range(workers):
                 self.members.append(self._member(number, now))
+
+    def instruct(self, options: WorkerOptions) -> None:
+        """Once. Of a member that is dead, its sentinel will tell."""
+        for member in self.members:
+            with member.orders, suppress(OSError):
+                member.orders.send(options)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -103,8 +109,9 @@ class Crew:
         return dead
 
     def dismiss(self) -> None:
-        """Every member leaves when it has worked off what was put before."""
-        for _ in self.members:
+        """Every member leaves when it has worked off what was put before, or at once where it has no orders."""
+        for member in self.members:
+            member.orders.close()
             self._queue.put(STOP)
 
     def wait_for_leaving(self, deadline: float) -> bool:
@@ -129,6 +136,7 @@ class Crew:
         all_dead = not any(member.alive for member in self.members)
         for member in self.members:
             member.pipe.close()
+            member.orders.close()
             with suppress(ValueError):  # the kernel has not ended it in all that time; init will see to it
                 member.process.close()
         self.members = []
@@ -150,9 +158,10 @@ class Crew:
 
     def _member(self, number: int, now: float) -> Member:
         receiving, sending = _CONTEXT.Pipe(duplex=False)
+        ordered, orders = _CONTEXT.Pipe(duplex=False)
         process = _CONTEXT.Process(
             target=serve,
-            args=(number, self._options, self._queue, sending),
+            args=(number, ordered, self._queue, sending),
             name=f"worker {number}",
             daemon=True,
         )
@@ -160,10 +169,12 @@ class Crew:
             process.start()
         except OSError:
             receiving.close()
+            orders.close()
             raise
         finally:
             sending.close()  # so that the worker's death reads as the end of the pipe
-        return Member(process, receiving, now)
+            ordered.close()
+        return Member(process, receiving, orders, now)
 
 
 def _widen(pipe: int) -> None:

@@ -11,7 +11,6 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 from multiprocessing.connection import wait
 from time import monotonic
 
@@ -23,17 +22,16 @@ from ..errors import (
     WorkerDiedError,
     WorkerRefusedError,
 )
-from ..messages import Failure, PageId, Poisoned, RawPage, Receipt, Started, Unstaffed, WorkerMessage
-from ..secret import Secret
+from ..messages import Failure, PageId, Poisoned, RawPage, Receipt, Started, Unstaffed, WorkerMessage, WorkerOptions
 from ..stopping import Wake
-from ..worker import WorkerOptions, failure
+from ..worker import failure
 from .dask_words import Away, Ended, Left, Lost, Said, Staff, Word
 from .deaths import POISONED_AT, Deaths
 from .listening import ListeningClock
 
 try:
     from .dask_cluster import Cluster
-    from .dask_worker import Terms, call_for
+    from .dask_worker import Terms
 except ImportError as error:
     raise ConfigurationError(
         f"--pool dask needs Dask, which is not installed here: {error}.",
@@ -55,14 +53,10 @@ _log = logging.getLogger(__name__)
 class DaskPool:
     """See `Pool`."""
 
-    def __init__(
-        self, options: WorkerOptions, *, scheduler: str, database_id: str, patience_s: float = PATIENCE_S
-    ) -> None:
+    def __init__(self, scheduler: str, *, patience_s: float = PATIENCE_S) -> None:
         self._scheduler = scheduler
         self._patience_s = patience_s
-        self._worker_patience_s = options.db_patience_s
-        self._run = uuid.uuid4().hex
-        self._terms = Terms(self._run, replace(options, conninfo=Secret("")), database_id)
+        self._worker_patience_s = 0.0
         self._wake = Wake()
         self._words: deque[Word] = deque()
         self._cluster: Cluster | None = None
@@ -102,9 +96,13 @@ class DaskPool:
     def pids(self) -> tuple[int, ...]:
         return ()
 
-    def start(self) -> None:
-        self._cluster = Cluster(self._scheduler, self._run, self._hear)
-        opened = self._cluster.open(self._patience_s)
+    def prepare(self) -> None:
+        """The workers are somebody else's."""
+
+    def start(self, options: WorkerOptions) -> None:
+        self._worker_patience_s = options.db_patience_s
+        self._cluster = Cluster(self._scheduler, Terms.of(uuid.uuid4().hex, options), self._hear)
+        opened = self._cluster.open(min(self._patience_s, options.db_patience_s))
         self._staff = opened.staff
         where = f"; its dashboard: {opened.dashboard}" if opened.dashboard else ", no dashboard that answers"
         _log.info("the cluster of %s has %d workers for us%s", self._scheduler, self.workers, where)
@@ -280,8 +278,7 @@ class DaskPool:
         for page in pages:
             self._attempts += 1
             self._under_way[self._attempts] = page
-            call = call_for(self._terms, self._held[page], self._attempts)
-            self._cluster.submit(self._attempts, call, self._orders[page])
+            self._cluster.submit(self._attempts, self._held[page], self._orders[page])
 
     def _look_for_staff(self) -> None:
         """Says when there is nobody, and when there is somebody again. Raises NoWorkerError after the patience."""

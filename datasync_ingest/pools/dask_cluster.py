@@ -26,9 +26,10 @@ from distributed import Client
 from tornado.httpclient import AsyncHTTPClient
 
 from ..errors import SchedulerAwayError
+from ..messages import RawPage
 from .dask_delivery import Delivery
 from .dask_words import Away, Ended, Left, Lost, Said, Staff, Word
-from .dask_worker import RESOURCE, Call, clear, desk_of
+from .dask_worker import RESOURCE, Call, Terms, call_for, clear
 
 _LOOK_S = 0.25  # between two looks at the connection, of which nobody tells that it was lost
 _REFRESH_S = 10.0  # between two questions for the workers where nothing tells of a change
@@ -57,9 +58,9 @@ class Cluster:
     The methods are for one other thread. After `open` has raised, and after `close`, there is no thread.
     """
 
-    def __init__(self, address: str, run: str, tell: Callable[[Word], None]) -> None:
+    def __init__(self, address: str, terms: Terms, tell: Callable[[Word], None]) -> None:
         self._address = address
-        self._run = run
+        self._terms = terms
         self._tell = tell
         self._opened: Future[Opened] = Future()
         self._thread = threading.Thread(target=self._run_loop, name="dask client", daemon=True)
@@ -82,8 +83,9 @@ class Cluster:
             with suppress(NotYet):
                 return self._opened.result(timeout=0.1)  # in between, a signal may raise what it stands for
 
-    def submit(self, attempt: int, call: Call, order: int) -> None:
+    def submit(self, attempt: int, page: RawPage, order: int) -> None:
         """Gives a page to a worker that takes some, those of lower order first. What comes of it is told."""
+        call = call_for(self._terms, page, attempt)
         self._soon(lambda: self._submit(attempt, call, order))
 
     def forget(self, attempts: Iterable[int]) -> None:
@@ -147,7 +149,7 @@ class Cluster:
             if self._delivery is not None:
                 self._delivery.forget_all()
             with suppress(Exception):
-                for topic in (desk_of(self._run), "all"):
+                for topic in (self._terms.desk, "all"):
                     client.unsubscribe_topic(topic)  # or the scheduler tells one who has left that somebody has left
                 await asyncio.wait_for(client.close(), _END_S)
 
@@ -155,7 +157,7 @@ class Cluster:
         client = await Client(self._address, asynchronous=True, timeout=self._patience_s, name="datasync_ingest")
         self._client = client
         self._delivery = Delivery(client, lambda *how: self._tell(Ended(*how)))
-        client.subscribe_topic(desk_of(self._run), self._heard)
+        client.subscribe_topic(self._terms.desk, self._heard)
         client.subscribe_topic("all", self._of_cluster)
         found = await client.scheduler.identity(n_workers=-1)
         self._scheduler = found["id"]
@@ -215,7 +217,7 @@ class Cluster:
         if self._delivery is not None:
             self._delivery.forget_all()
         if workers:
-            await client.run(clear, desk_of(self._run), workers=workers, on_error="ignore")
+            await client.run(clear, self._terms.desk, workers=workers, on_error="ignore")
 
     def _heard(self, event: tuple[float, Mapping[str, Any]]) -> None:
         said = event[1]

@@ -25,10 +25,11 @@ from .. import __version__
 from ..credentials import passwords_in
 from ..errors import WorkerRefusedError
 from ..memory import keep_freed_memory
-from ..messages import Failure, RawPage, Waiting, WorkerMessage
+from ..messages import Failure, RawPage, Waiting, WorkerMessage, WorkerOptions
 from ..postgres.source import SourceDatabase
+from ..secret import Secret
 from ..settings import handed_down
-from ..worker import Worker, WorkerOptions
+from ..worker import Worker
 from .dask_bodies import drop, take
 from .listening import ListeningClock
 
@@ -52,16 +53,15 @@ class Terms:
 
     run: str
     options: WorkerOptions
-    database_id: str
+
+    @classmethod
+    def of(cls, run: str, options: WorkerOptions) -> Terms:
+        return cls(run, replace(options, conninfo=Secret("")))
 
     @property
     def desk(self) -> str:
         """The name of the run's plugin, and of the topic on which its workers speak."""
-        return desk_of(self.run)
-
-
-def desk_of(run: str) -> str:
-    return f"datasync_ingest-{run}"
+        return f"datasync_ingest-{self.run}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +209,11 @@ class Desk(WorkerPlugin):  # type: ignore[misc]  # which mypy does not read
             waiting=lambda cause: self._report(Waiting(page.page, os.getpid(), cause)),
         ) as database:
             found = database.found()
-        if found.database_id != self._terms.database_id:
+        ours = self._terms.options.database_id
+        if found.database_id != ours:
             raise WorkerRefusedError(
                 f"The worker {self._dask.address} writes into another database than the run:"
-                f" {found.where} {found.described}, and the run's has the database id {self._terms.database_id}.",
+                f" {found.where} {found.described}, and the run's has the database id {ours}.",
                 hint="Give the worker the DATABASE_URL of the run, in its environment or its .env, and start it again.",
             )
 

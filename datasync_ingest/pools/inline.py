@@ -6,8 +6,8 @@ import os
 from collections import deque
 from multiprocessing.connection import wait
 
-from ..messages import RawPage, WorkerMessage
-from ..worker import Worker, WorkerOptions
+from ..messages import RawPage, WorkerMessage, WorkerOptions
+from ..worker import Worker
 
 _CAPACITY = 2
 
@@ -15,9 +15,9 @@ _CAPACITY = 2
 class InlinePool:
     """See `Pool`. The number of workers is always one; `receive` blocks while it works."""
 
-    def __init__(self, options: WorkerOptions, workers: int = 1) -> None:
+    def __init__(self) -> None:
         self._messages: list[WorkerMessage] = []
-        self._worker = Worker(0, options, self._messages.append)
+        self._worker: Worker | None = None
         self._pages: deque[RawPage] = deque()
 
     @property
@@ -36,8 +36,11 @@ class InlinePool:
     def pids(self) -> tuple[int, ...]:
         return (os.getpid(),)
 
-    def start(self) -> None:
-        """Nothing to start."""
+    def prepare(self) -> None:
+        """There is no other process."""
+
+    def start(self, options: WorkerOptions) -> None:
+        self._worker = Worker(0, options, self._messages.append)
 
     def put(self, page: RawPage) -> None:
         if self.room <= 0:
@@ -45,6 +48,8 @@ class InlinePool:
         self._pages.append(page)
 
     def receive(self, timeout_s: float, wake: int | None = None) -> list[WorkerMessage]:
+        if self._worker is None:
+            raise ValueError("the pool has not been started, or has ended")
         if self._pages:
             self._worker.work(self._pages[0])
             self._pages.popleft()
@@ -54,7 +59,9 @@ class InlinePool:
 
     def stop(self, grace_s: float) -> list[WorkerMessage]:
         self._pages.clear()
-        self._worker.close()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
         return self._taken()
 
     def _taken(self) -> list[WorkerMessage]:

@@ -1,5 +1,8 @@
 """The default pool: a bounded multiprocessing queue of raw pages and N spawned workers; no death of a worker ends it.
 
+A worker loads for 0.2 s before it can work, on another core than the parent, which loads too: so workers are spawned
+before anything is known of the run, and get what they need to know when it is.
+
 A worker that died or hung takes its crew with it: queue and workers are thrown away and made anew, and the pages that
 have no receipt are given out again in their order. One whose commit took place and whose receipt was lost is then found
 in `ingested_pages`, and nothing else happens. What is judged is in `deaths`, what is thrown away in `crew`.
@@ -11,8 +14,7 @@ import logging
 import time
 
 from ..errors import WorkerDiedError
-from ..messages import Failure, PageId, Poisoned, RawPage, Receipt, Started, WorkerMessage
-from ..worker import WorkerOptions
+from ..messages import Failure, PageId, Poisoned, RawPage, Receipt, Started, WorkerMessage, WorkerOptions
 from .crew import Crew, Member
 from .deaths import POISONED_AT, Death, Deaths, ending
 from .listening import ListeningClock
@@ -35,8 +37,8 @@ _log = logging.getLogger(__name__)
 class ProcessPool:
     """See `Pool`."""
 
-    def __init__(self, options: WorkerOptions, workers: int, *, hang_s: float = HANG_S) -> None:
-        self._options = options
+    def __init__(self, workers: int, *, hang_s: float = HANG_S) -> None:
+        self._options: WorkerOptions | None = None
         self._workers = workers
         self._hang_s = hang_s
         self._capacity = workers * (1 + PAGES_QUEUED_PER_WORKER)
@@ -64,13 +66,17 @@ class ProcessPool:
     def pids(self) -> tuple[int, ...]:
         return () if self._crew is None else self._crew.pids
 
-    def start(self) -> None:
-        self._hire()
+    def prepare(self) -> None:
+        self._hire(self._workers)
+
+    def start(self, options: WorkerOptions) -> None:
+        self._options = options
+        self._put_to_work(self._crew or self._hire(self._workers))
 
     def put(self, page: RawPage) -> None:
         if self.room <= 0:
             raise ValueError("the pool is full")
-        crew = self._crew
+        crew = self._working
         if crew is not None and not self._pages_wait(crew):
             self._moved_at = self._clock.now
         self._unreceipted[page.page] = page
@@ -78,7 +84,7 @@ class ProcessPool:
             crew.put(page)
 
     def receive(self, timeout_s: float, wake: int | None = None) -> list[WorkerMessage]:
-        crew = self._crew
+        crew = self._working
         if crew is None:
             raise ValueError("the pool has not been started, or has ended")
         timeout_s = min(timeout_s, self._hang_s)
@@ -89,7 +95,7 @@ class ProcessPool:
             self._start_afresh(crew, ended)
         elif self._alone is not None and self._alone not in self._unreceipted:
             self._end(crew)
-            self._hire()
+            self._go_on()
         return self._taken()
 
     def stop(self, grace_s: float) -> list[WorkerMessage]:
@@ -154,7 +160,7 @@ class ProcessPool:
             )
         for death in deaths:
             self._count(death)
-        self._hire()
+        self._go_on()
         _log.warning("%s: workers start afresh%s", what, self._given_out())
 
     def _count(self, death: Death) -> None:
@@ -165,21 +171,31 @@ class ProcessPool:
             del self._unreceipted[death.page]
             self._outbox.append(Poisoned(death.page, times, str(death)))
 
-    def _hire(self) -> None:
-        """A new crew for what has no receipt: for the suspect alone as long as there is one.
+    @property
+    def _working(self) -> Crew | None:
+        """The crew, once it has its orders."""
+        return None if self._options is None else self._crew
 
-        Raises WorkerDiedError where the system has no room for a process.
-        """
+    def _go_on(self) -> None:
+        """A new crew for what has no receipt: for the suspect alone as long as there is one."""
         self._alone = self._deaths.suspect(self._unreceipted)
-        pages = list(self._unreceipted) if self._alone is None else [self._alone]
-        self._moved_at = self._clock.now
+        self._put_to_work(self._hire(self._workers if self._alone is None else 1))
+
+    def _hire(self, workers: int) -> Crew:
+        """Raises WorkerDiedError where the system has no room for a process."""
         try:
-            self._crew = Crew(self._options, self._capacity + 2 * self._workers)  # room for a STOP and a loss for each
-            self._crew.hire(self._workers if self._alone is None else 1, self._clock.now)
+            self._crew = crew = Crew(self._capacity + 2 * self._workers)  # room for a STOP and a loss for each
+            crew.hire(workers, self._clock.now)
         except OSError as error:
             raise WorkerDiedError(f"No worker could be started: {error}.", hint=_MEMORY_HINT) from error
-        for page in pages:
-            self._crew.put(self._unreceipted[page])
+        return crew
+
+    def _put_to_work(self, crew: Crew) -> None:
+        assert self._options is not None, "put to work after the start"
+        self._moved_at = self._clock.now
+        crew.instruct(self._options)
+        for page in list(self._unreceipted) if self._alone is None else [self._alone]:
+            crew.put(self._unreceipted[page])
 
     def _given_out(self) -> str:
         if self._alone is not None:

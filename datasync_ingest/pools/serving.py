@@ -12,16 +12,24 @@ from multiprocessing.queues import Queue
 from ..memory import keep_freed_memory
 from ..messages import RawPage, Stop
 from ..stopping import SIGNALS
-from ..worker import Worker, WorkerOptions
 
 
-def serve(number: int, options: WorkerOptions, queue: Queue[RawPage | Stop], pipe: Connection) -> None:
-    """Returns when it meets STOP. Every message is one atomic write (see `worker.failure`): none arrives in half."""
+def serve(number: int, orders: Connection, queue: Queue[RawPage | Stop], pipe: Connection) -> None:
+    """Returns when it meets STOP, or `orders` ends before it has brought the WorkerOptions.
+
+    Every message is one atomic write (see `worker.failure`): none arrives in half.
+    """
     for ignored in SIGNALS:
         signal.signal(ignored, signal.SIG_IGN)  # a process group gets them too; the parent says when to stop
-    keep_freed_memory()
     threading.Thread(target=_leave_with_parent, name="parent watch", daemon=True).start()
-    worker = Worker(number, options, pipe.send)
+    from ..worker import Worker  # in here: the parent, which starts processes as early as it can, need not wait for it
+
+    keep_freed_memory()
+    try:
+        with orders:
+            worker = Worker(number, orders.recv(), pipe.send)
+    except EOFError:
+        return
     try:
         while not isinstance(item := queue.get(), Stop):
             worker.work(item)

@@ -39,12 +39,6 @@ def scheduler(lone_scheduler: Cluster) -> Iterator[Cluster]:
     until(lambda: not lone_scheduler.at_work(), what="a scheduler without workers")
 
 
-def pool_on(cluster: Cluster, database: Database) -> Pool:
-    options = worker_options(database)
-    place = PoolOptions(1, cluster.address, str(database.value("SELECT database_id FROM ingest_source")))
-    return POOLS["dask"](options, place)
-
-
 def has_said(pool: Pool, heard: list[WorkerMessage], kind: type[WorkerMessage]) -> bool:
     """Whether such a message has come by now; adds to `heard` what has."""
     heard += pool.receive(0.1)
@@ -71,9 +65,10 @@ def test_a_worker_has_one_thread_one_page_at_a_time_and_the_database_by_its_envi
 def test_a_stop_finishes_the_page_under_way_and_a_second_one_does_not(
     scheduler: Cluster, database: Database, at_once: bool
 ) -> None:
-    pool = pool_on(scheduler, database)
+    options = worker_options(database)
+    pool = POOLS["dask"](PoolOptions(1, scheduler.address))
     workers = scheduler.start_workers(database)
-    pool.start()
+    pool.start(options)
     processes = family(workers.process)
     with closing(psycopg2.connect(database.conninfo)) as connection:
         connection.cursor().execute("LOCK TABLE ingested_pages")

@@ -17,8 +17,8 @@ class Watch:
     """A context manager. `cpu` is seconds, `peak` resident bytes, by process: `main`, `worker 0`, ..., `server`.
 
     PostgreSQL's processes are the children of `postmaster`; what one used is counted up to its last sample, and of its
-    memory what it does not share (Linux), all of them together. It runs beside what is measured, so it must cost little:
-    some 0.01 s of CPU a second.
+    memory what it does not share (Linux), all of them together. It runs beside what is measured, so it must cost
+    little: 0.02 s of CPU a second.
     """
 
     def __init__(self, pid: int, postmaster: int) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from datasync_ingest.messages import Failure, Receipt, Started, WorkerMessage
+from datasync_ingest.messages import Failure, Receipt, Started, WorkerMessage, WorkerOptions
 from datasync_ingest.pools import POOLS, Pool, PoolOptions
 from datasync_ingest.stopping import Wake
-from datasync_ingest.worker import WorkerOptions
 from tests.harness import Database, until
 from tests.pools import page, page_id, receipts, worker_options, workers
 
@@ -23,13 +22,34 @@ def options(database: Database) -> WorkerOptions:
 
 
 @pytest.fixture(params=POOLS)
-def pool(request: pytest.FixtureRequest, options: WorkerOptions, database: Database) -> Iterator[Pool]:
+def pool(request: pytest.FixtureRequest, options: WorkerOptions) -> Iterator[Pool]:
     scheduler = request.getfixturevalue("cluster").address if request.param == "dask" else None
-    place = PoolOptions(WORKERS, scheduler, str(database.value("SELECT database_id FROM ingest_source")))
-    made = POOLS[request.param](options, place)
-    made.start()
+    made = POOLS[request.param](PoolOptions(WORKERS, scheduler))
+    made.start(options)
     yield made
     made.stop(0)
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_a_pool_that_was_prepared_in_vain_leaves_nothing(name: str) -> None:
+    made = POOLS[name](PoolOptions(WORKERS, "tcp://127.0.0.1:1"))
+    made.prepare()
+    with pytest.raises(ValueError, match="has not been started"):
+        made.receive(0)
+    assert made.stop(10) == []
+    assert workers() == {}
+
+
+@pytest.mark.parametrize("name", [name for name in POOLS if name != "dask"])
+def test_pages_may_be_put_before_the_start_and_are_worked_off_once(name: str, options: WorkerOptions) -> None:
+    made = POOLS[name](PoolOptions(WORKERS))
+    made.prepare()
+    made.put(page(0))
+    made.start(options)
+    assert receipts(receive(made, lambda messages: bool(receipts(messages))))[0].page == page_id(0)
+    made.put(page(1))
+    assert receipts(receive(made, lambda messages: bool(receipts(messages))))[0].page == page_id(1)
+    assert receipts(made.stop(10)) == []
 
 
 def receive(pool: Pool, enough: Callable[[list[WorkerMessage]], bool]) -> list[WorkerMessage]:

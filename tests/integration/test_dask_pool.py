@@ -16,13 +16,12 @@ import pytest
 
 import datasync_ingest
 from datasync_ingest.errors import NoWorkerError, SchedulerAwayError, SchedulerLostError
-from datasync_ingest.messages import Failure, Poisoned, Receipt, Unstaffed, Waiting
+from datasync_ingest.messages import Failure, Poisoned, Receipt, Unstaffed, Waiting, WorkerOptions
 from datasync_ingest.pools import dask, dask_delivery, dask_worker
 from datasync_ingest.pools.dask import DaskPool
 from datasync_ingest.pools.dask_cluster import shows
 from datasync_ingest.pools.dask_words import Said
 from datasync_ingest.settings import Secret
-from datasync_ingest.worker import WorkerOptions
 from tests.cluster import Cluster
 from tests.harness import Database, until
 from tests.pools import EVENTS, Heard, held_up, page, page_id, receipts, send, worker_options
@@ -35,20 +34,16 @@ def options(database: Database) -> WorkerOptions:
     return worker_options(database, db_patience_s=20.0)
 
 
-def identity(database: Database) -> str:
-    return str(database.value("SELECT database_id FROM ingest_source"))
-
-
 @pytest.fixture
 def start(options: WorkerOptions, database: Database, cluster: Cluster) -> Iterator[Start]:
     """Starts pools on the cluster; after the test they are stopped, and none of their threads may be alive."""
     before = set(threading.enumerate())
     with ExitStack() as opened:
 
-        def started(options: WorkerOptions = options, *, on: Cluster = cluster, database_id: str = "") -> Heard:
-            pool = DaskPool(options, scheduler=on.address, database_id=database_id or identity(database))
+        def started(options: WorkerOptions = options, *, on: Cluster = cluster) -> Heard:
+            pool = DaskPool(on.address)
             opened.callback(pool.stop, 0)
-            pool.start()
+            pool.start(options)
             return Heard(pool)
 
         yield started
@@ -141,8 +136,8 @@ def test_two_runs_share_the_workers_and_no_page(start: Start, database: Database
     assert database.value("SELECT count(*) FROM ingested_pages") == 4
 
 
-def test_workers_of_another_database_are_refused(start: Start) -> None:
-    heard = start(database_id=str(uuid.UUID(int=7)))
+def test_workers_of_another_database_are_refused(start: Start, options: WorkerOptions) -> None:
+    heard = start(replace(options, database_id=str(uuid.UUID(int=7))))
     put(heard, 0)
     failure = failure_of(heard)
     assert failure.error == "WorkerRefusedError"
@@ -206,9 +201,9 @@ def test_the_desk_is_cleared_when_the_run_ends(start: Start, database: Database)
 
 
 def test_nobody_answers_at_the_address(options: WorkerOptions) -> None:
-    pool = DaskPool(options, scheduler="tcp://127.0.0.1:1", database_id="", patience_s=0.5)
+    pool = DaskPool("tcp://127.0.0.1:1", patience_s=0.5)
     with pytest.raises(SchedulerAwayError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:1: [A-Z]"):
-        pool.start()
+        pool.start(options)
     assert pool.stop(5) == []
 
 
@@ -270,8 +265,8 @@ def test_a_scheduler_that_is_killed_ends_the_run_by_name(
     own_cluster: Cluster, database: Database, options: WorkerOptions
 ) -> None:
     own_cluster.start_workers(database)
-    pool = DaskPool(options, scheduler=own_cluster.address, database_id=identity(database), patience_s=1.0)
-    pool.start()
+    pool = DaskPool(own_cluster.address, patience_s=1.0)
+    pool.start(options)
     heard = Heard(pool)
     with held_up(database, 0):
         put(heard, 0, 1)
@@ -286,8 +281,8 @@ def test_a_scheduler_that_was_restarted_is_another_one(
     own_cluster: Cluster, database: Database, options: WorkerOptions
 ) -> None:
     own_cluster.start_workers(database)
-    pool = DaskPool(options, scheduler=own_cluster.address, database_id=identity(database))
-    pool.start()
+    pool = DaskPool(own_cluster.address)
+    pool.start(options)
     heard = Heard(pool)
     own_cluster.kill_scheduler()
     own_cluster.start_scheduler()
@@ -330,8 +325,8 @@ def test_a_run_goes_on_without_a_worker_of_another_database(
 
 def test_what_passes_the_scheduler_holds_no_secret(options: WorkerOptions) -> None:
     secret = Secret("postgresql://user:right@host/database")
-    pool = DaskPool(replace(options, conninfo=secret), scheduler="tcp://127.0.0.1:1", database_id="")
-    call = dask_worker.call_for(pool._terms, page(0), 1)
+    terms = dask_worker.Terms.of("run", replace(options, conninfo=secret))
+    call = dask_worker.call_for(terms, page(0), 1)
     assert b"right" not in call.with_body + call.without_body
     assert page(0).body not in call.with_body + call.without_body
     assert page(0).body == call.body

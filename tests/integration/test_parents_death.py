@@ -23,13 +23,13 @@ import fcntl
 import os
 import signal
 import sys
+from datasync_ingest.messages import WorkerOptions
 from datasync_ingest.pools.processes import ProcessPool
 from datasync_ingest.settings import Secret
-from datasync_ingest.worker import WorkerOptions
 from tests.pools import page
 
-pool = ProcessPool(WorkerOptions(Secret(sys.argv[1]), "execute_values", db_patience_s=60, schema='public'), 1)
-pool.start()
+pool = ProcessPool(1)
+pool.start(WorkerOptions(Secret(sys.argv[1]), "execute_values", db_patience_s=60, schema="public"))
 if sys.argv[2] == "full":
     (member,) = pool._crew.members
     writing = os.open(f"/proc/self/fd/{member.pipe.fileno()}", os.O_WRONLY)

@@ -18,9 +18,8 @@ import psutil
 import pytest
 
 from datasync_ingest.errors import WorkerDiedError
-from datasync_ingest.messages import Counts, Failure, Poisoned, Started, Waiting
+from datasync_ingest.messages import Counts, Failure, Poisoned, Started, Waiting, WorkerOptions
 from datasync_ingest.pools.processes import ProcessPool
-from datasync_ingest.worker import WorkerOptions
 from tests.harness import Database, until
 from tests.pools import EVENTS, Heard, held_up, page, page_id, send, waiting_backends, worker_options, workers
 
@@ -41,9 +40,9 @@ def start(options: WorkerOptions) -> Iterator[Start]:
     with ExitStack() as opened:
 
         def started(count: int = WORKERS, options: WorkerOptions = options, **how: float) -> Heard:
-            pool = ProcessPool(options, count, **how)
+            pool = ProcessPool(count, **how)
             opened.callback(pool.stop, 0)
-            pool.start()
+            pool.start(options)
             return Heard(pool)
 
         yield started
@@ -324,8 +323,8 @@ class ProcessPoolTurn:
     """One pool's life with a death in it, ended while its queue is full."""
 
     def __init__(self, options: WorkerOptions) -> None:
-        self.heard = Heard(ProcessPool(options, WORKERS))
-        self.heard.pool.start()
+        self.heard = Heard(ProcessPool(WORKERS))
+        self.heard.pool.start(options)
 
     def run(self) -> None:
         self.heard.pool.put(page(0))

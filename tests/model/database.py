@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from datasync_ingest.messages import CompletedPage, Counts, PageId, Poisoned, RawPage, Receipt, WorkerMessage
+from datasync_ingest.messages import (
+    CompletedPage,
+    Counts,
+    PageId,
+    Poisoned,
+    RawPage,
+    Receipt,
+    WorkerMessage,
+    WorkerOptions,
+)
 from datasync_ingest.postgres.preparing import SourceIdentity
 from datasync_ingest.postgres.source import Holdings
 
@@ -81,7 +90,10 @@ class ModelPool:
     def pids(self) -> tuple[int, ...]:
         return ()
 
-    def start(self) -> None:
+    def prepare(self) -> None:
+        """There is nothing to prepare."""
+
+    def start(self, options: WorkerOptions) -> None:
         """There is nothing to start."""
 
     def put(self, page: RawPage) -> None:

@@ -120,10 +120,20 @@ def test_a_worker_knows_no_queue_and_no_pool() -> None:
 
 def test_a_worker_process_loads_no_http_client_and_no_reader_of_env_files() -> None:
     """They would be a third of the time that it takes to start."""
-    code = "import sys, datasync_ingest.pools.serving; print(*sys.modules)"
-    words = [sys.executable, "-c", code]
+    assert not {"http.client", "urllib.request", "requests", "dotenv"} & loaded_by("pools.serving", "worker")
+
+
+def test_the_workers_are_called_before_the_run_and_what_it_needs_are_loaded() -> None:
+    """0.2 s, in which the workers load, too."""
+    assert not {"requests", "msgspec", "sqlite3"} & loaded_by("commands.ingest", "pools.processes")
+
+
+def loaded_by(*names: str) -> set[str]:
+    """All modules that importing these rooms loads."""
+    rooms = ", ".join(f"datasync_ingest.{name}" for name in names)
+    words = [sys.executable, "-c", f"import sys, {rooms}; print(*sys.modules)"]
     done = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, check=True)
-    assert not {"http.client", "urllib.request", "requests", "dotenv"} & set(done.stdout.split())
+    return set(done.stdout.split())
 
 
 def test_only_the_run_and_the_loop_wire_walk_and_pool_together() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from datasync_ingest.feeding import STALL_S, Feeder
 from datasync_ingest.ledger import FILE_NAME, Ledger, PoisonedPage, Walk
-from datasync_ingest.messages import Counts, PageId, Position, RawPage, Receipt, WorkerMessage
+from datasync_ingest.messages import Counts, PageId, Position, RawPage, Receipt, WorkerMessage, WorkerOptions
 
 WALK = Walk("w1", until=None, cursor=None, after=None, head=None, state="active")
 LIMIT = 50_000
@@ -169,7 +169,9 @@ class HandPool:
     def pids(self) -> tuple[int, ...]:
         return ()
 
-    def start(self) -> None: ...
+    def prepare(self) -> None: ...
+
+    def start(self, options: WorkerOptions) -> None: ...
 
     def put(self, page: RawPage) -> None:
         self.taken.append(page)
