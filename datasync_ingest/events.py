@@ -15,7 +15,7 @@ from .lenient_json import REFUSALS, StructureError
 from .lenient_page import events_of, members_by_name
 from .rows import Column, Columns, EventRow, Rows
 from .storable import DEEPEST, is_deep, needs_care
-from .timestamps import to_text
+from .timestamps import to_texts
 from .tolerant import RejectedEvent, RepairedEvent, are_plain_ids, fallback_rows, read_event, read_id
 
 __all__ = [
@@ -187,7 +187,7 @@ def _occurred_at(timestamps: list[int | str | None], ts: list[int | str | None])
         if not all(None in pair for pair in zip(timestamps, ts, strict=True)):
             return None
         timestamps = [one if other is None else other for one, other in zip(timestamps, ts, strict=True)]
-    texts = list(map(to_text, timestamps))
+    texts = to_texts(timestamps)
     return texts if texts.count(None) == timestamps.count(None) else None
 
 

@@ -69,6 +69,7 @@ _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 _LONGEST_TIMESTAMP_BYTES = 100  # far more than any exact one has
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NULL = b"null"
+_PRINTABLE = bytes(range(0x20, 0x7F))  # of ASCII
 
 _FIELDS = frozenset({"id", "sessionId", "userId", "type", "name", "properties", "timestamp", "ts", "session"})
 _SESSION_FIELDS = frozenset({"id", "deviceType", "browser"})
@@ -83,9 +84,9 @@ def is_plain_id(event_id: str) -> bool:
 
 def are_plain_ids(ids: Sequence[str]) -> bool:
     """The same of all of them; where they are ASCII, told by looking at all at once."""
-    text = "".join(ids)
-    if text.isascii() and text.isprintable() and "" not in ids and max(map(len, ids), default=0) <= LONGEST_ID_BYTES:
-        return True
+    text, lengths = "".join(ids), set(map(len, ids))
+    if text.isascii() and not text.encode().translate(None, _PRINTABLE):
+        return 0 not in lengths and max(lengths, default=0) <= LONGEST_ID_BYTES
     return all(map(is_plain_id, ids))
 
 

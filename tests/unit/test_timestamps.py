@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasync_ingest.timestamps import parse, to_text
+from datasync_ingest.timestamps import parse, to_text, to_texts
 
 MOMENT_US = 1_769_541_612_369_000  # 2026-01-27T19:20:12.369Z
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -122,3 +122,50 @@ def test_nothing_raises(value: Any) -> None:
 @given(st.text("0123456789-:TtZz+., ", max_size=35))
 def test_nothing_that_looks_like_a_timestamp_raises(text: str) -> None:
     assert (to_text(text) is None) == (parse(text) is None)
+
+
+OWN = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)).map(
+    lambda moment: moment.isoformat(timespec="milliseconds") + "Z"
+)
+CLEAN = st.none() | st.integers(10**11, 10**14 - 1) | OWN
+
+
+@st.composite
+def nearly_own(draw: st.DrawFn) -> str:
+    """The API's own spelling but for one character, or with one more or one less."""
+    text: str = draw(OWN)
+    at = draw(st.integers(0, len(text) - 1))
+    other: str = draw(st.sampled_from([*"012356789-:TZ+. ", "\uff12", ""]))
+    return text[:at] + other + text[at + draw(st.integers(0, 1)) :]
+
+
+@given(st.lists(CLEAN))
+def test_a_column_as_the_api_sends_it_is_read_as_each_value_of_it(values: list[Any]) -> None:
+    assert to_texts(values) == [to_text(value) for value in values]
+
+
+@given(st.lists(CLEAN, max_size=3), CLEAN | nearly_own() | SCALARS, st.lists(CLEAN | nearly_own(), max_size=3))
+def test_a_column_with_any_value_in_it_is_read_as_each_value_of_it(
+    before: list[Any], value: Any, after: list[Any]
+) -> None:
+    values = [*before, value, *after]
+    assert to_texts(values) == [to_text(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["2026-01-27T19:20:12.369", "Z2026-01-27T19:20:12.369Z"],  # the border between them is elsewhere
+        ["2026-02-30T00:00:00.000Z"],
+        ["2026-01-27T24:00:00.000Z"],
+        ["2026-01-27T19:60:00.000Z"],
+        ["2026-01-27T19:20:60.000Z"],
+        ["1969-12-31T23:59:59.999Z"],
+        [10**14, 1_769_541_612_369],
+        [99_999_999_999, 1_769_541_612_369],
+        [True],
+        [],
+    ],
+)
+def test_columns_that_are_clean_but_for_one_thing(values: list[Any]) -> None:
+    assert to_texts(values) == [to_text(value) for value in values]
