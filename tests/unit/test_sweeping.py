@@ -201,7 +201,9 @@ def test_every_event_is_read_by_one_chain_or_another(shape: str, totals: str, re
         twice = sum(reader.ids.values()) - len(times)
         assert twice <= reader.feed.size, "a page on its way may pass a cut"
     assert set(reader.totals) <= {len(times)}, "the total of a part is not the API's"
-    assert len(reader.feed.asked) <= 1.5 * len(times) / reader.feed.size + 4
+    # Each cut leaves a page that is not full, and how many there are hangs on who comes first: 32 to 51 requests for
+    # the 28 pages of "nothing in the middle" in 1,200 sweeps, half of them on a busy machine.
+    assert len(reader.feed.asked) <= 2 * len(times) / reader.feed.size + 4
 
 
 def test_a_server_that_heeds_no_bounds_is_read_by_one_chain() -> None:
