@@ -63,15 +63,16 @@ def run(
 ) -> Summary:
     """Copies every event that the API has and the database has not, walk after walk, until nothing is left to walk.
 
-    `pool`: one that has not been started; it is started here, and stopped.
+    `pool`: one that has not been started; it is started here, and stopped whatever comes.
 
     The summary's balance says whether the books are complete. Raises an IngestError for every other ending; what was
     committed by then stays, and is not fetched again.
     """
     keep_freed_memory()
-    key = settings.required_api_key
     with ExitStack() as opened:
+        opened.callback(pool.stop, 0)
         enter = opened.enter_context
+        key = settings.required_api_key
         wake = enter(closing(Wake()))
         stop = enter(stop_on_signals(wake))
         ledger = enter(_ledger(settings, intent))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from ..stopping import signals_held
 from .command import Command
 
 # Name -> module, which has a `COMMAND`. Each has a script in bin/ and an entry point in setup.cfg.
@@ -22,7 +23,8 @@ MODULES = {
 
 def command(name: str) -> Command:
     """Imports that one alone. Raises KeyError for an unknown name."""
-    found: Command = import_module(f".{MODULES[name]}", __package__).COMMAND
+    with signals_held():
+        found: Command = import_module(f".{MODULES[name]}", __package__).COMMAND
     return found
 
 

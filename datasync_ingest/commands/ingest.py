@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from ..errors import ConfigurationError
 from ..output import Output
@@ -11,6 +11,7 @@ from ..pools import DEFAULT_POOL, POOLS, PoolOptions
 from ..postgres.writers import DEFAULT_WRITER, WRITERS
 from ..progress import STYLES, Display
 from ..settings import Settings
+from ..stopping import Wake, signals_held, stop_on_signals
 from .command import command
 
 
@@ -21,15 +22,14 @@ def _flags(parser: argparse.ArgumentParser) -> None:
         "--rewalk",
         dest="rewalk",
         action="store_const",
-        const="ALWAYS",
-        default="IF_SHORT",
+        const=True,
         help="walk everything once more, even if nothing is missing",
     )
     parser.add_argument(
         "--no-rewalk",
         dest="rewalk",
         action="store_const",
-        const="NEVER",
+        const=False,
         help="do not walk everything once more, even if events are missing",
     )
     parser.add_argument("--retry-poisoned", action="store_true", help="try pages again that no worker survived")
@@ -61,13 +61,15 @@ def _flags(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Output) -> int:
     _require_pool(options, chosen)
     with ExitStack() as opened:
+        opened.enter_context(stop_on_signals(opened.enter_context(closing(Wake()))))
         pool = POOLS[options.pool](PoolOptions(chosen.worker_concurrency, chosen.scheduler))
         opened.callback(pool.stop, 0)
-        pool.prepare()
-        # What follows takes as long to load as the workers, and is loaded beside them.
-        from ..ingest import Intent, run
-        from ..monitoring import monitoring
-        from ..plan import Rewalk
+        with signals_held():
+            pool.prepare()
+            # What follows takes as long to load as the workers, and is loaded beside them.
+            from ..ingest import Intent, run
+            from ..monitoring import monitoring
+            from ..plan import Rewalk
 
         observers = opened.enter_context(monitoring(chosen))
         if options.demo:
@@ -80,7 +82,7 @@ def _run(options: argparse.Namespace, chosen: Settings, shown: Display, out: Out
             retry_poisoned=options.retry_poisoned,
             retry_rejected=options.retry_rejected,
             renew_cursors=options.renew_cursors,
-            rewalk=Rewalk[options.rewalk],
+            rewalk={None: Rewalk.IF_SHORT, True: Rewalk.ALWAYS, False: Rewalk.NEVER}[options.rewalk],
             writer=options.writer,
         )
         summary = run(chosen, intent, pool, shown, observers)

@@ -2,24 +2,22 @@
 
 The queue is shared, and a process killed while it reads can take the queue's lock with it or leave half a page behind:
 so a crew is never mended. Nothing comes back over a shared queue: each worker has a pipe of its own, whose messages are
-small, and its death shows on its sentinel.
+small, and its death shows on its sentinel. Another pipe brings it what it needs to know, once.
 """
 
 from __future__ import annotations
 
 import fcntl
 import multiprocessing
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import Queue
 
 from ..messages import STOP, PageId, RawPage, Stop, WorkerMessage, WorkerOptions
-from ..stopping import SIGNALS
+from ..stopping import signals_held
 from .serving import serve
 
 # Of the queue's pipe, where the system lets it be changed (Linux): a page of 1.7 MB goes through in 7 pieces and not in
@@ -60,7 +58,7 @@ class Member:
 
 def page_queue(capacity: int) -> Queue[RawPage | Stop]:
     """A queue for pages, of which it holds `capacity`."""
-    with _signals_held():  # the first queue of a process starts multiprocessing's resource tracker
+    with signals_held():  # the first queue of a process starts multiprocessing's resource tracker
         queue: Queue[RawPage | Stop] = _CONTEXT.Queue(capacity)
     queue._ignore_epipe = True  # type: ignore[attr-defined]  # see Crew._close_queue
     _widen(queue._writer.fileno())  # type: ignore[attr-defined]
@@ -77,7 +75,7 @@ class Crew:
 
     def hire(self, workers: int, now: float) -> None:
         """Starts that many members. Raises OSError where the system has no room for them."""
-        with _signals_held():
+        with signals_held():  # a member is born with them blocked, so that none reaches it before it ignores them
             for number in range(workers):
                 self.members.append(self._member(number, now))
 
@@ -182,16 +180,3 @@ def _widen(pipe: int) -> None:
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """A child started in here is born with these signals blocked, so that none reaches it before it ignores them.
-
-    For this process they are delivered when the block ends.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -135,8 +135,8 @@ class DaskPool:
             cluster.close(self._seen & self._staff.workers, _END_S)
             self._cluster = None
             self._hear_receipts()
-            self._wake.close()
             self._held.clear()
+        self._wake.close()
         return self._taken()
 
     def _hear(self, word: Word) -> None:

@@ -219,6 +219,23 @@ def pool_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_while_the_workers_load_is_told_and_leaves_nothing(
+    signum: signal.Signals, simulator: Start, workplace: Workplace
+) -> None:
+    api = simulator(events=5_000)
+    process = workplace.start("ingest", API_BASE_URL=api.url)
+    until(lambda: pool_of(process), what="a worker")
+    members = family(process)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum, err
+    assert f"Stopped by {signum.name}" in err
+    assert "leaked" not in err
+    assert out == ""
+    require_gone(members)
+
+
 @pytest.mark.parametrize("at_once", [1, WORKERS], ids=["one worker", "all workers"])
 def test_killed_workers_are_replaced_and_the_run_is_complete(
     at_once: int, simulator: Start, workplace: Workplace, database: Database

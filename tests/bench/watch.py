@@ -16,9 +16,9 @@ _SEARCH_AT = 5  # in so many samples: to search children is to read every proces
 class Watch:
     """A context manager. `cpu` is seconds, `peak` resident bytes, by process: `main`, `worker 0`, ..., `server`.
 
-    PostgreSQL's processes are the children of `postmaster`; what one used is counted up to its last sample, and of its
-    memory what it does not share (Linux), all of them together. It runs beside what is measured, so it must cost
-    little: 0.02 s of CPU a second.
+    PostgreSQL's processes are the children of `postmaster`; what one used is counted up to its last sample (one that
+    lives for less than 0.5 s may be missed), and of its memory what it does not share (Linux), all of them together. It
+    runs beside what is measured, so it must cost little: 0.02 s of CPU a second.
     """
 
     def __init__(self, pid: int, postmaster: int) -> None:

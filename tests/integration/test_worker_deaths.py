@@ -64,6 +64,22 @@ def require_exact(heard: Heard, database: Database, pages: int) -> None:
     assert heard.pool.pages == 0
 
 
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+def test_workers_that_die_or_stop_before_they_know_of_the_run_are_replaced(
+    signum: signal.Signals, options: WorkerOptions, database: Database
+) -> None:
+    heard = Heard(ProcessPool(WORKERS, hang_s=HANG_S))
+    with ExitStack() as opened:
+        opened.callback(heard.pool.stop, 0)
+        heard.pool.prepare()
+        send(signum, *workers().values())
+        heard.pool.start(options)
+        put(heard, 0, 1, 2)
+        heard.until_receipts(3)
+    require_exact(heard, database, pages=3)
+    assert workers() == {}
+
+
 def test_a_worker_killed_while_it_waits_is_replaced_and_the_log_says_by_what(
     start: Start, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
