@@ -223,7 +223,7 @@ def pool_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 def test_a_stop_while_the_workers_load_is_told_and_leaves_nothing(
     signum: signal.Signals, simulator: Start, workplace: Workplace
 ) -> None:
-    api = simulator(events=5_000)
+    api = simulator(events=5_000, latency_ms=10_000)  # so that a late signal still finds it at work
     process = workplace.start("ingest", API_BASE_URL=api.url)
     until(lambda: pool_of(process), what="a worker")
     members = family(process)
